@@ -1,0 +1,100 @@
+# `make help` lists what there is. Everything lives in one virtual environment,
+# .venv, which the first target makes; a file in it marks each install that is
+# done. `PYTHON=python3.12 make test` makes it with another Python.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Without build isolation, so that TensorFlow, which the kernels are compiled
+# against, is installed once and not once more for the build.
+INSTALL := $(BIN)/python -m pip install --no-build-isolation --editable
+
+KERNELS := tfsac/_kernels.so
+CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
+KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
+# The core knows no TensorFlow, and is tested without it.
+CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %.h,$(KERNEL_SOURCES))
+CPP_TESTS := $(patsubst kernels/%.cc,build/cpp/%,$(wildcard kernels/*_test.cc))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+.PHONY: quickstart
+quickstart: $(VENV)/package $(KERNELS)  ## install, train on Pendulum, export, act
+	$(BIN)/python examples/quickstart.py
+
+.PHONY: test
+test: lint types cpp-test kernels pytest  ## everything that checks the project
+
+.PHONY: lint
+lint: $(VENV)/dev  ## check format and style of Python and C++
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+
+.PHONY: format
+format: $(VENV)/dev  ## format Python and C++, and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_SOURCES)
+
+.PHONY: types
+types: $(VENV)/dev  ## check types
+	$(BIN)/mypy
+
+.PHONY: cpp-test
+cpp-test: $(CPP_TESTS)  ## test the C++ core, under sanitizers
+	@set -e; for test in $^; do echo $$test; $$test; done
+
+.PHONY: pytest
+pytest: $(VENV)/dev $(KERNELS)  ## test the library
+	$(BIN)/python -m pytest
+
+.PHONY: test-slow
+test-slow: $(VENV)/dev $(KERNELS)  ## run the learning tests, which take minutes
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: kernels
+kernels: $(VENV)/package $(KERNELS)  ## build the kernels, if their sources changed
+	$(BIN)/tfsac info --require-kernels
+
+.PHONY: install-routes
+install-routes:  ## try each way to install, each in an empty environment
+	PYTHON=$(PYTHON) tests/install_routes.sh
+
+.PHONY: clean
+clean:  ## delete what was built, and the environment
+	rm -rf $(VENV) build dist *.egg-info $(KERNELS) $(KERNELS:.so=.json)
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# The environment, with what builds the package.
+$(VENV)/build: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import tomllib; \
+	  project = tomllib.load(open("pyproject.toml", "rb")); \
+	  print("\n".join(project["build-system"]["requires"]))' \
+	  | $(BIN)/python -m pip install --requirement /dev/stdin
+	touch $@
+
+$(VENV)/package: $(VENV)/build setup.py
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/dev: $(VENV)/build setup.py
+	$(INSTALL) '.[dev,mujoco,tensorboard]'
+	touch $(VENV)/package $@
+
+# An editable install has built them already; this is for what changed since.
+$(KERNELS): $(KERNEL_SOURCES) setup.py | $(VENV)/build
+	$(BIN)/python setup.py build_ext --inplace
+
+build/cpp/%: kernels/%.cc $(CPP_SOURCES)
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror -pthread \
+	  -fsanitize=address,undefined -fno-sanitize-recover=all \
+	  -o $@ $< $(CORE_SOURCES)
