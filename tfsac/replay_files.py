@@ -1,0 +1,237 @@
+"""Reads and writes saved replay buffers with NumPy.
+
+The same format as the kernels', byte for byte; `kernels/README.md` describes
+it. Errors are TensorFlow's, and name the file.
+"""
+
+import contextlib
+import pathlib
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import tensorflow as tf
+
+from tfsac import files
+from tfsac.replay_layout import Layout
+
+_INDEX = "replay.index"
+_INDEX_MAGIC = b"tfsacIDX"
+_SEGMENT_MAGIC = b"tfsacSEG"
+_VERSION = 1
+_SEGMENT_BYTES = 16 << 20
+_MAX_INSERTED = 1 << 62
+
+# Magic, version, observation type, O, A; then what the file is about.
+_FILE_HEADER = "<8sIIqq"
+_INDEX_HEADER = struct.Struct(_FILE_HEADER + "qqQQqII")
+_SEGMENT_HEADER = struct.Struct(_FILE_HEADER + "qqQII")
+_CRC = struct.Struct("<I")
+
+
+class State(NamedTuple):
+    """What a saved buffer holds beside its rows."""
+
+    capacity: int
+    inserted: int
+    seed: int
+    drawn: int
+
+
+def write(
+    directory: str, layout: Layout, state: State, rows: np.ndarray
+) -> None:
+    """Writes a buffer; an earlier save gives way when this one is complete.
+
+    Args:
+        directory: The directory, made where it is missing.
+        layout: The buffer's layout.
+        state: Its counters and generator.
+        rows: `[size]`, of `layout.row_dtype()`, in the order of the ring.
+    """
+    root = pathlib.Path(directory)
+    files.make_directory(root)
+    # As raw bytes: NumPy does not copy what lies between the fields.
+    raw_rows = rows.view(f"V{rows.dtype.itemsize}")
+    rows_per_segment = max(1, _SEGMENT_BYTES // rows.dtype.itemsize)
+    crcs = b""
+    names = set()
+    for begin, end in _segments(state, rows_per_segment):
+        payload = raw_rows[np.arange(begin, end) % state.capacity].tobytes()
+        crc = zlib.crc32(payload)
+        header = _with_crc(
+            _SEGMENT_HEADER,
+            *_file_header(_SEGMENT_MAGIC, layout),
+            *(begin, end, 0, crc),
+        )
+        name = _segment_name(begin, end, crc)
+        files.write_file(root / name, header, payload)
+        crcs += _CRC.pack(crc)
+        names.add(name)
+    files.sync_directory(root)
+    index = _with_crc(
+        _INDEX_HEADER,
+        *_file_header(_INDEX_MAGIC, layout),
+        *state,
+        rows_per_segment,
+        zlib.crc32(crcs),
+    )
+    files.write_file(root / _INDEX, index, crcs)
+    files.sync_directory(root)
+    for path in root.glob("rows-*.segment*"):
+        if path.name not in names:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def read(
+    directory: str, layout: Layout, capacity: int
+) -> tuple[State, np.ndarray]:
+    """Reads what `write` or the kernels wrote, and checks all of it.
+
+    Args:
+        directory: The directory.
+        layout: The layout that the rows must have.
+        capacity: The capacity that the buffer must have had.
+
+    Returns:
+        The state, and the rows in the order of the ring.
+    """
+    root = pathlib.Path(directory)
+    state, segments, crcs = _read_index(root / _INDEX, layout, capacity)
+    rows = np.zeros(min(state.inserted, capacity), layout.row_dtype())
+    for (begin, end), crc in zip(segments, crcs, strict=True):
+        path = root / _segment_name(begin, end, crc)
+        payload = _read_segment(path, layout, begin, end, crc)
+        rows[np.arange(begin, end) % capacity] = payload
+    return state, rows
+
+
+def _read_index(
+    path: pathlib.Path, layout: Layout, capacity: int
+) -> tuple[State, Iterator[tuple[int, int]], list[int]]:
+    with files.opened(path) as (file, size):
+        fields = _read_header(file, path, size, _INDEX_HEADER, _INDEX_MAGIC)
+        state = State(*fields[5:9])
+        rows_per_segment, crcs_crc = fields[9:11]
+        if (*fields[2:5], state.capacity) != (*_numbers(layout), capacity):
+            dtype = {1: "float32", 4: "uint8"}.get(fields[2], str(fields[2]))
+            saved = Layout(fields[3], fields[4], dtype)
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                f"{path}: was saved with {saved}, capacity={state.capacity}; "
+                f"this buffer has {layout}, capacity={capacity}",
+            )
+        if not 0 <= state.inserted <= _MAX_INSERTED or rows_per_segment < 1:
+            _damaged(path, "counts that no buffer can have")
+        count = _segment_count(state, rows_per_segment)
+        # Compared before anything is read: a header may claim any number.
+        _check_size(path, size, _INDEX_HEADER.size + _CRC.size * count)
+        data = file.read()
+        _check_crc(path, "segments' checksums", crcs_crc, zlib.crc32(data))
+    crcs = [crc for (crc,) in _CRC.iter_unpack(data)]
+    return state, _segments(state, rows_per_segment), crcs
+
+
+def _read_segment(
+    path: pathlib.Path, layout: Layout, begin: int, end: int, crc: int
+) -> np.ndarray:
+    dtype = layout.row_dtype()
+    with files.opened(path) as (file, size):
+        payload_bytes = (end - begin) * dtype.itemsize
+        _check_size(path, size, _SEGMENT_HEADER.size + payload_bytes)
+        fields = _read_header(file, path, size, _SEGMENT_HEADER, _SEGMENT_MAGIC)
+        if fields[2:9] != (*_numbers(layout), begin, end, 0, crc):
+            _damaged(path, "its header disagrees with its name or the index")
+        payload = file.read(payload_bytes)
+    _check_crc(path, "rows", crc, zlib.crc32(payload))
+    return np.frombuffer(payload, dtype)
+
+
+def _oldest(state: State) -> int:
+    return max(0, state.inserted - state.capacity)
+
+
+def _segments(state: State, rows_per_segment: int) -> Iterator[tuple[int, int]]:
+    """The rows [begin, end) of each segment, cut at absolute row numbers."""
+    begin = _oldest(state)
+    while begin < state.inserted:
+        boundary = (begin // rows_per_segment + 1) * rows_per_segment
+        yield begin, min(boundary, state.inserted)
+        begin = boundary
+
+
+def _segment_count(state: State, rows_per_segment: int) -> int:
+    if state.inserted == 0:
+        return 0
+    first = _oldest(state) // rows_per_segment
+    return (state.inserted - 1) // rows_per_segment - first + 1
+
+
+def _segment_name(begin: int, end: int, crc: int) -> str:
+    return f"rows-{begin}-{end}-{crc:08x}.segment"
+
+
+def _numbers(layout: Layout) -> tuple[int, int, int]:
+    observation_type = tf.as_dtype(layout.observation_dtype).as_datatype_enum
+    return observation_type, layout.observation_size, layout.action_size
+
+
+def _file_header(magic: bytes, layout: Layout) -> tuple[Any, ...]:
+    return magic, _VERSION, *_numbers(layout)
+
+
+def _with_crc(header: struct.Struct, *fields: Any) -> bytes:
+    """Packs a header, which ends in the checksum of all before."""
+    covered = header.pack(*fields, 0)[: -_CRC.size]
+    return covered + _CRC.pack(zlib.crc32(covered))
+
+
+def _read_header(
+    file: Any,
+    path: pathlib.Path,
+    size: int,
+    header: struct.Struct,
+    magic: bytes,
+) -> tuple[Any, ...]:
+    if size < header.size:
+        _damaged(
+            path,
+            f"expected a header of {header.size} bytes, found a file of {size}",
+        )
+    data = file.read(header.size)
+    fields = header.unpack(data)
+    if fields[0] != magic:
+        _damaged(
+            path, f"another kind of file: does not begin with {magic.decode()}"
+        )
+    if fields[1] != _VERSION:
+        _damaged(
+            path, f"format version: expected {_VERSION}, found {fields[1]}"
+        )
+    covered = zlib.crc32(data[: -_CRC.size])
+    _check_crc(path, "header", fields[-1], covered)
+    return fields
+
+
+def _check_size(path: pathlib.Path, size: int, expected: int) -> None:
+    if size != expected:
+        _damaged(path, f"expected {expected} bytes, found {size}")
+
+
+def _check_crc(
+    path: pathlib.Path, what: str, stored: int, computed: int
+) -> None:
+    if stored != computed:
+        _damaged(
+            path,
+            f"checksum of the {what}: stored 0x{stored:08x}, "
+            f"computed 0x{computed:08x}",
+        )
+
+
+def _damaged(path: pathlib.Path, what: str) -> NoReturn:
+    raise tf.errors.DataLossError(None, None, f"{path}: {what}")
