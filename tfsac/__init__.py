@@ -1,0 +1,49 @@
+"""Soft Actor-Critic for TensorFlow and Keras.
+
+    env  ->  replay  ->  sac  ->  agent (fit)  ->  export  ->  serve
+
+`env` turns Gymnasium environments into transitions, `replay` stores them and
+draws batches, `sac` is the mathematics, `step` compiles it, `agent` owns the
+parts and trains, `export` writes the policy as a SavedModel.
+"""
+
+import os
+
+if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    raise ImportError(
+        "tfsac needs Keras' TensorFlow backend. Received: KERAS_BACKEND="
+        f"{os.environ['KERAS_BACKEND']!r}. Unset it, or set it to 'tensorflow'."
+    )
+
+import keras
+
+if keras.config.backend() != "tensorflow":
+    raise ImportError(
+        "tfsac needs Keras' TensorFlow backend. Received: "
+        f"{keras.config.backend()!r}, from keras.json. Set "
+        "KERAS_BACKEND=tensorflow, or change that file."
+    )
+
+from tfsac.agent import SAC
+from tfsac.checked_env import EnvError
+from tfsac.checkpoint import load
+from tfsac.config import SACConfig
+from tfsac.networks import Actor, Critic
+from tfsac.ops import warn_without_kernels
+from tfsac.replay import ReplayBuffer
+from tfsac.transition import Transition
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SAC",
+    "Actor",
+    "Critic",
+    "EnvError",
+    "ReplayBuffer",
+    "SACConfig",
+    "Transition",
+    "load",
+]
+
+warn_without_kernels()

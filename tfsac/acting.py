@@ -1,0 +1,162 @@
+"""The policy at work: observations in, actions in the env's units out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfsac import policy
+from tfsac.config import SACConfig
+from tfsac.noise import NoiseStream
+from tfsac.spaces import Flattener
+
+__all__ = ["Policy"]
+
+# Where tanh is inverted, actions stay this share of the half range inside.
+_EDGE = 2.0**-24
+
+
+class Policy:
+    """A squashed Gaussian over the actions of an environment.
+
+    Called with observations, it returns the TFP distribution over actions in
+    [-1, 1]; everything else here is in the environment's own units. "Rows"
+    are flattened observations, `[B, O]`.
+
+    Args:
+        actor: Keras model, rows to `(mean, log_std)`, each `[B, A]`.
+        flatten: Turns observations into rows.
+        scale: Maps [-1, 1] to the environment's units.
+        config: For the bounds of the log standard deviation.
+        seed: Of the noise in `predict`.
+
+    Attributes:
+        deterministic: The function from rows to tanh of the mean, `[B, A]` in
+            the environment's units: the median, since the mode has no closed
+            form.
+    """
+
+    def __init__(
+        self,
+        actor: keras.Model,
+        flatten: Flattener,
+        scale: policy.ActionScale,
+        config: SACConfig,
+        seed: int,
+    ):
+        self.actor = actor
+        self.flatten = flatten
+        self.scale = scale
+        self.config = config
+        self.noise = NoiseStream(seed)
+        rows = tf.TensorSpec([None, flatten.size], flatten.dtype)
+        self.deterministic = tf.function(
+            self._deterministic, input_signature=[rows]
+        )
+        self._sample = tf.function(
+            self.sampler(self.noise), input_signature=[rows]
+        )
+
+    def gaussian(
+        self, rows: tf.Tensor, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The actor's Gaussian before tanh, its log std bounded.
+
+        Args:
+            rows: `[B, O]`.
+            training: As Keras passes it to layers. Defaults to `False`.
+
+        Returns:
+            Mean and log standard deviation, each `[B, A]`.
+        """
+        mean, log_std = self.actor(rows, training=training)
+        low, high = self.config.log_std_min, self.config.log_std_max
+        return mean, tf.clip_by_value(log_std, low, high)
+
+    def _deterministic(self, rows: tf.Tensor) -> tf.Tensor:
+        mean, _ = self.gaussian(policy.bounded(rows))
+        return self.scale.to_env(tf.tanh(mean))
+
+    def sample(
+        self, rows: tf.Tensor, noise: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Actions made by given noise, and their log densities.
+
+        Args:
+            rows: `[B, O]`.
+            noise: `[B, A]`, standard normal.
+
+        Returns:
+            Actions `[B, A]` and, per volume of the same units, nats `[B]`.
+        """
+        mean, log_std = self.gaussian(policy.bounded(rows))
+        action, log_prob = policy.sample(mean, log_std, noise)
+        return self.scale.to_env(action), log_prob - self.scale.log_volume
+
+    def sampler(self, noise: NoiseStream) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns the function that samples an action for each row.
+
+        Args:
+            noise: The stream it draws from, anew in each call.
+        """
+
+        def sample(rows: tf.Tensor) -> tf.Tensor:
+            shape = (tf.shape(rows)[0], len(self.scale.low))
+            return self.sample(rows, noise.draw(shape))[0]
+
+        return sample
+
+    def __call__(self, observations: Any) -> tfp.distributions.Distribution:
+        """Returns the distribution over actions, scaled to [-1, 1].
+
+        Args:
+            observations: One observation of the environment, or a batch.
+
+        Returns:
+            A TFP distribution of event shape `[A]`, and of batch shape `[B]`
+            for a batch, `[]` for one observation.
+        """
+        return policy.squashed_gaussian(*self._parameters(observations))
+
+    def predict(self, observations: Any, deterministic: bool) -> np.ndarray:
+        """`SAC.predict` has the description."""
+        rows = self._rows(observations)
+        act = self.deterministic if deterministic else self._sample
+        actions = act(np.atleast_2d(rows)).numpy()
+        return actions if rows.ndim == 2 else actions[0]
+
+    def log_prob(self, observations: Any, actions: Any) -> np.ndarray:
+        """`SAC.log_prob` has the description."""
+        mean, log_std = self._parameters(observations)
+        actions = np.asarray(actions, np.float64)
+        if actions.shape != mean.shape:
+            raise ValueError(
+                f"Expected actions of the shape {tuple(mean.shape)}, one for "
+                f"each observation. Received: shape {actions.shape}."
+            )
+        unit = self.scale.from_env(actions)
+        distribution = policy.squashed_gaussian(
+            tf.cast(mean, tf.float64), tf.cast(log_std, tf.float64)
+        )
+        inside = np.clip(unit, _EDGE - 1, 1 - _EDGE)
+        log_prob = distribution.log_prob(inside).numpy()
+        is_possible = np.all(self.scale.contains(actions), axis=-1)
+        return np.where(is_possible, log_prob - self.scale.log_volume, -np.inf)
+
+    def _parameters(self, observations: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """`[A]` each for one observation, `[B, A]` for a batch."""
+        rows = self._rows(observations)
+        mean, log_std = self.gaussian(policy.bounded(np.atleast_2d(rows)))
+        return (mean, log_std) if rows.ndim == 2 else (mean[0], log_std[0])
+
+    def _rows(self, observations: Any) -> np.ndarray:
+        rows = self.flatten(observations)
+        if np.isnan(rows).any():
+            raise ValueError(
+                "Expected observations without NaN, as no action answers it. "
+                f"Received: {observations!r}."
+            )
+        return rows

@@ -1,0 +1,188 @@
+"""Saving an agent to go on with later."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import keras
+from gymnasium.envs.registration import EnvSpec
+
+from tfsac.config import SACConfig
+from tfsac.env import EnvLike, recipe
+from tfsac.spaces_json import space_from_dict, space_to_dict
+
+if TYPE_CHECKING:
+    from tfsac.agent import SAC
+
+__all__ = ["agent_config", "agent_from_config", "load", "save_directory"]
+
+_AGENT = "agent.keras"
+_REPLAY = "replay"
+
+
+def save_directory(
+    agent: "SAC", directory: str, overwrite: bool, include_replay: bool
+) -> None:
+    """Writes `agent.keras` and, if wanted, `replay/` into a directory.
+
+    They are written under another name and renamed, so that a save that fails
+    leaves what was there.
+
+    Args:
+        agent: What to save.
+        directory: Where to.
+        overwrite: Whether what is there may be replaced.
+        include_replay: Whether to save the replay buffer too.
+
+    Raises:
+        FileExistsError: If `directory` exists and `overwrite` is false.
+    """
+    final = pathlib.Path(directory)
+    if final.exists() and not overwrite:
+        raise FileExistsError(
+            f"Expected no such directory yet, since overwrite=False. "
+            f"Received: {directory!r}, which exists."
+        )
+    final.parent.mkdir(parents=True, exist_ok=True)
+    aside = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    agent.save(str(aside / _AGENT))
+    if include_replay:
+        agent.replay.save(str(aside / _REPLAY))
+
+    final.mkdir(exist_ok=True)
+    # Only what is ours is replaced: others may keep their logs beside it.
+    for name in (_REPLAY, _AGENT):
+        old = final / f".{name}.old"
+        if (final / name).exists():
+            (final / name).rename(old)
+        if (aside / name).exists():
+            (aside / name).rename(final / name)
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+    aside.rmdir()
+
+
+def agent_config(agent: "SAC") -> dict[str, Any]:
+    """Returns what `agent_from_config` makes an equal, untrained agent of."""
+    serialize = keras.saving.serialize_keras_object
+    return {
+        "observation_space": space_to_dict(agent.observation_space),
+        "action_space": space_to_dict(agent.action_space),
+        "env": agent.env and _env_to_json(agent.env),
+        "config": dataclasses.asdict(agent.config),
+        "seed": agent.seed,
+        "num_envs": agent.num_envs,
+        "actor": serialize(agent.actor),
+        "critic": serialize(agent.critic),
+        "name": agent.name,
+    }
+
+
+def agent_from_config(
+    cls: type["SAC"], config: dict[str, Any], custom_objects: Any
+) -> "SAC":
+    """Makes an agent of what `agent_config` returned.
+
+    Args:
+        cls: The agent's class.
+        config: What `agent_config` returned.
+        custom_objects: Classes of the user's own models by name.
+    """
+    deserialize = keras.saving.deserialize_keras_object
+    agent = cls(
+        (
+            space_from_dict(config["observation_space"]),
+            space_from_dict(config["action_space"]),
+        ),
+        SACConfig(**config["config"]),
+        seed=config["seed"],
+        num_envs=config["num_envs"],
+        actor=deserialize(config["actor"], custom_objects),
+        critic=deserialize(config["critic"], custom_objects),
+        name=config["name"],
+    )
+    # Not made yet: whoever loads the agent may not have this environment.
+    agent.env = config["env"] and EnvSpec.from_json(config["env"])
+    return agent
+
+
+def _env_to_json(env: EnvLike) -> str | None:
+    """Describes how to make `env` again, or `None` if nothing tells how.
+
+    Args:
+        env: Id, spec or environment.
+
+    Returns:
+        What `gymnasium.envs.registration.EnvSpec.from_json` reads.
+    """
+    try:
+        made_of = recipe(env)
+        return (
+            gymnasium.spec(made_of) if isinstance(made_of, str) else made_of
+        ).to_json()
+    except ValueError:
+        # No spec, or one that JSON cannot hold: then `load` needs an env.
+        return None
+
+
+def load(
+    path: str | os.PathLike[str],
+    env: Any = None,
+    custom_objects: dict[str, Any] | None = None,
+) -> "SAC":
+    """Loads an agent that `agent.save` wrote.
+
+    Weights, target critics, optimizers, temperature, config and counters come
+    back; the replay buffer too, if it was saved with `include_replay=True`.
+
+    Example:
+
+    ```python
+    agent.save("runs/cheetah", include_replay=True)
+    agent = tfsac.load("runs/cheetah")
+    agent.fit(epochs=10, steps_per_epoch=10_000)
+    ```
+
+    Args:
+        path: A directory or a `.keras` file.
+        env: The environment to go on with, as for `tfsac.SAC`; its spaces must
+            be those that were saved. Defaults to a fresh one of the saved
+            spec, if there was one.
+        custom_objects: Classes of one's own models by name, as for
+            `keras.saving.load_model`. Defaults to `None`.
+
+    Returns:
+        The agent.
+
+    Raises:
+        FileNotFoundError: If there is no agent at `path`.
+        ValueError: If the file holds something else, or `env` has other
+            spaces.
+    """
+    from tfsac.agent import SAC  # agent.py needs save_directory
+
+    root = pathlib.Path(path)
+    file = root / _AGENT if root.is_dir() else root
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"Expected an agent that agent.save wrote: a .keras file, or a "
+            f"directory with {_AGENT} in it. Received: {str(path)!r}."
+        )
+    agent = keras.saving.load_model(file, custom_objects)
+    if not isinstance(agent, SAC):
+        raise ValueError(
+            "Expected a file that tfsac wrote. Received: "
+            f"{str(file)!r}, which holds a {type(agent).__name__}."
+        )
+    if env is not None:
+        agent.env = env
+    if (root / _REPLAY).is_dir():
+        agent.replay.restore(str(root / _REPLAY))
+    return agent

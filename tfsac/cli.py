@@ -1,0 +1,170 @@
+"""The `tfsac` command: train, evaluate, export, info.
+
+TensorFlow is imported by the commands that need it, so that help and the
+refusal of a wrong option come at once.
+"""
+
+import argparse
+import importlib.metadata
+import inspect
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from tfsac import cli_train
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
+_USER_ERROR = 2
+_DEPENDENCIES = (
+    "tensorflow",
+    "keras",
+    "tensorflow-probability",
+    "tf-keras",
+    "gymnasium",
+    "numpy",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: What follows `tfsac` on the command line. Defaults to that of
+            this process.
+
+    Returns:
+        The exit code: 0, or 1 if `info --require-kernels` finds none, 2 for
+        an error that the user can mend (one line on standard error says
+        what was wrong), 130 after Ctrl-C.
+    """
+    args = _parser().parse_args(argv)
+    # TensorFlow's notes on instructions and GPUs are for who builds it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        finished: bool = args.command(args)
+    except KeyboardInterrupt:
+        print("tfsac: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, _user_errors()):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"tfsac: error: {message}", file=sys.stderr)
+        return _USER_ERROR
+    if finished:
+        return 0
+    return _INTERRUPTED if args.command is cli_train.train else 1
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """The errors whose message says enough, without a traceback."""
+    import gymnasium
+    import tensorflow as tf
+
+    import tfsac
+
+    return (
+        tfsac.EnvError,
+        ValueError,
+        OSError,
+        gymnasium.error.Error,
+        tf.errors.OpError,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that names what was wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            _USER_ERROR,
+            f"{self.prog}: error: {message} (see {self.prog} --help)\n",
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tfsac",
+        description="Soft Actor-Critic for TensorFlow and Keras 3.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(function: Callable[..., bool]) -> argparse.ArgumentParser:
+        help_ = inspect.getdoc(function) or ""
+        added = commands.add_parser(
+            function.__name__.removeprefix("_"),
+            help=help_.splitlines()[0].rstrip("."),
+            description=help_,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        added.set_defaults(command=function)
+        return added
+
+    cli_train.add_options(command(cli_train.train))
+
+    evaluate = command(_evaluate)
+    evaluate.add_argument("dir", metavar="DIR", help="the run's folder")
+    evaluate.add_argument(
+        "--episodes",
+        metavar="N",
+        type=cli_train.count,
+        default=50,
+        help="Defaults to 50.",
+    )
+
+    export = command(_export)
+    export.add_argument("dir", metavar="DIR", help="the run's folder")
+    export.add_argument(
+        "out", metavar="OUT", help="the model's folder; versions go into it"
+    )
+
+    info = command(_info)
+    info.add_argument(
+        "--require-kernels",
+        action="store_true",
+        help="exit with 1 if the C++ kernels are not loaded",
+    )
+    return parser
+
+
+def _evaluate(args: argparse.Namespace) -> bool:
+    """Plays episodes from fixed starts, with the deterministic policy."""
+    import tfsac
+
+    results = tfsac.load(args.dir).evaluate(
+        episodes=args.episodes, return_dict=True
+    )
+    for name, value in results.items():
+        print(f"{name} {value:.6g}")
+    return True
+
+
+def _export(args: argparse.Namespace) -> bool:
+    """Writes the policy as a SavedModel, which runs without tfsac."""
+    import tfsac
+
+    print(tfsac.load(args.dir).export(args.out))
+    return True
+
+
+def _info(args: argparse.Namespace) -> bool:
+    """Prints versions, whether the kernels are loaded, and devices."""
+    import tensorflow as tf
+
+    import tfsac
+    from tfsac import ops
+
+    print(f"tfsac {tfsac.__version__}")
+    print(f"python {platform.python_version()}")
+    for name in _DEPENDENCIES:
+        print(f"{name} {importlib.metadata.version(name)}")
+    print(f"kernels {ops.status()}")
+    for device in tf.config.list_physical_devices():
+        print(f"device {device.name}")
+    return ops.kernels() is not None or not args.require_kernels

@@ -1,0 +1,235 @@
+"""`tfsac train`: its options, and a run that can be interrupted."""
+
+import argparse
+import dataclasses
+import inspect
+import os
+import pathlib
+import re
+import signal
+import typing
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from tfsac.config import SACConfig
+
+__all__ = ["add_options", "count", "train"]
+
+
+def train(args: argparse.Namespace) -> bool:
+    """Trains SAC on an environment, or goes on with an earlier run.
+
+    DIR gets the agent with its replay buffer, after each epoch, and
+    history.csv with a line for each epoch. If DIR holds a run already, the
+    same command goes on with it, up to N transitions in all.
+    """
+    given = vars(args)
+    fields = [field.name for field in dataclasses.fields(SACConfig)]
+    config = SACConfig(
+        **{name: given[name] for name in fields if name in given}
+    )
+
+    import tfsac
+
+    out = pathlib.Path(args.out)
+    if (out / "agent.keras").exists():
+        agent = tfsac.load(out)
+        _require_same_run(agent, given)
+        print(f"Going on with {out} from step {agent.env_steps:,}.")
+    else:
+        agent = tfsac.SAC(
+            args.env,
+            config,
+            seed=given.get("seed", 0),
+            num_envs=given.get("num_envs", 1),
+        )
+    finished = _fit(agent, args.steps, out)
+    print(f"{agent.env_steps:,} of {args.steps:,} steps are saved in {out}.")
+    if finished:
+        print(f"Next: tfsac evaluate {out}")
+    else:
+        print("To go on, give the same command again.")
+    return finished
+
+
+def _require_same_run(agent: Any, given: dict[str, Any]) -> None:
+    """Refuses options that differ from those of the run in DIR."""
+    saved = {
+        "env": agent.env_name,
+        "seed": agent.seed,
+        "num_envs": agent.num_envs,
+        **dataclasses.asdict(agent.config),
+    }
+    for name in saved.keys() & given.keys():
+        if given[name] != saved[name]:
+            raise ValueError(
+                f"{given['out']} holds a run with {name}={saved[name]!r}. "
+                f"Received: {name}={given[name]!r}. Leave it out to go on with "
+                "that run, or give another --out."
+            )
+
+
+def _fit(agent: Any, steps: int, out: pathlib.Path) -> bool:
+    """Trains up to `steps`; returns whether it came so far."""
+    import keras
+
+    import tfsac
+
+    def save(*_: Any) -> None:
+        agent.save(out, include_replay=True)
+
+    out.mkdir(parents=True, exist_ok=True)
+    history = out / "history.csv"
+    interrupt = _Interrupt(agent)
+    callbacks = [
+        keras.callbacks.LambdaCallback(
+            on_train_begin=lambda _: interrupt.pass_on(), on_epoch_end=save
+        ),
+        keras.callbacks.CSVLogger(history, append=True),
+    ]
+    with interrupt:
+        for epochs, steps_per_epoch in _epochs(agent.env_steps, steps):
+            past = _rows(history)
+            try:
+                agent.fit(
+                    initial_epoch=past,
+                    epochs=past + epochs,
+                    steps_per_epoch=steps_per_epoch,
+                    callbacks=callbacks,
+                )
+            except tfsac.EnvError:
+                save()  # what was learned until then is good
+                raise
+            if interrupt.received:
+                return False
+    return True
+
+
+def _epochs(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yields how many epochs of how many steps lead from start to end."""
+    steps_per_epoch = max(1, min(10_000, end // 10))
+    epochs, rest = divmod(max(0, end - start), steps_per_epoch)
+    if epochs:
+        yield epochs, steps_per_epoch
+    if rest:
+        yield 1, rest
+
+
+def _rows(table: pathlib.Path) -> int:
+    """The rows of a CSV file below its header, 0 if there is no file."""
+    if not table.exists():
+        return 0
+    return max(0, len(table.read_text().splitlines()) - 1)
+
+
+class _Interrupt:
+    """Within it, Ctrl-C stops training after the step; a second one at once."""
+
+    def __init__(self, agent: Any):
+        self.received = False
+        self._agent = agent
+
+    def __enter__(self) -> None:
+        self._previous = signal.signal(signal.SIGINT, self._receive)
+
+    def __exit__(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Not print: the signal may have come in the middle of another one.
+        os.write(
+            2, b"\nStopping after this step. Ctrl-C again stops at once.\n"
+        )
+        self.received = True
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Tells the agent; once more when `fit` begins, which forgets it."""
+        if self.received:
+            self._agent.stop_training = True
+
+
+# Options ---------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `train`; those not given are absent in the result."""
+    parser.add_argument("env", metavar="ENV", help="a Gymnasium id")
+    parser.add_argument(
+        "--steps",
+        metavar="N",
+        type=count,
+        required=True,
+        help="transitions that the run has at its end",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", required=True, help="the run's folder"
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="S",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="of all that is random. Defaults to 0.",
+    )
+    parser.add_argument(
+        "--num-envs",
+        metavar="E",
+        type=count,
+        default=argparse.SUPPRESS,
+        help="environments that step together. Defaults to 1.",
+    )
+    group = parser.add_argument_group("hyperparameters")
+    types, helps = typing.get_type_hints(SACConfig), _field_help()
+    for field in dataclasses.fields(SACConfig):
+        kind: dict[str, Any] = {"metavar": "X"}
+        if types[field.name] is bool:
+            kind = {"action": argparse.BooleanOptionalAction}
+        else:
+            kind["type"] = _converter(types[field.name])
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=helps[field.name].replace("%", "%%"),
+            **kind,
+        )
+
+
+def _field_help() -> dict[str, str]:
+    """What the "Args" of `SACConfig`'s docstring say of each field."""
+    doc = inspect.getdoc(SACConfig) or ""
+    section = doc.split("\nArgs:\n")[1].split("\n\n")[0]
+    fields = re.findall(r"^    (\w+): ((?:.|\n {8})+)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in fields}
+
+
+def count(text: str) -> int:
+    """Converts an option that counts something."""
+    if not re.fullmatch(r"0*[1-9][\d_]*", text):
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least 1. Received: {text!r}"
+        )
+    return int(text)
+
+
+def _converter(type_: Any) -> Callable[[str], Any]:
+    """Returns what turns an option's text into a value of the field's type."""
+    inner = typing.get_args(type_)
+    if type(None) in inner:
+        [number] = set(inner) - {type(None)}
+
+        def convert(text: str) -> Any:
+            return None if text.lower() == "none" else number(text)
+
+        convert.__name__ = f"{number.__name__} or none"
+    elif typing.get_origin(type_) is tuple:
+
+        def convert(text: str) -> Any:
+            return tuple(inner[0](part) for part in text.split(","))
+
+        convert.__name__ = f"comma-separated {inner[0].__name__}"
+    else:
+        convert = type_
+    return convert

@@ -1,0 +1,146 @@
+"""The loop behind `fit`: act, store, learn, report.
+
+It knows environments, replay and Keras' callbacks, and nothing of the
+algorithm: an agent is what can `explore` and `update`.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tfsac.env import EnvStream
+from tfsac.step import METRICS
+
+if TYPE_CHECKING:
+    from tfsac.agent import SAC
+
+__all__ = ["fit"]
+
+
+def fit(
+    agent: "SAC",
+    stream: EnvStream,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    initial_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback] | None,
+    verbose: str | int,
+    validate: Callable[[], float] | None,
+) -> keras.callbacks.History:
+    """Trains `agent` on `stream`; `SAC.fit` has the description.
+
+    An epoch ends at the first step at which its share of transitions is
+    reached, and what E environments yield beyond it counts for the next.
+
+    Args:
+        agent: Explores and learns.
+        stream: Its environments, already reset.
+        epochs: Number of the last epoch.
+        steps_per_epoch: Transitions in an epoch.
+        initial_epoch: Epoch to start at.
+        callbacks: Keras callbacks.
+        verbose: As in Keras.
+        validate: Returns `val_episode_return`; `None` leaves it out.
+
+    Returns:
+        The history.
+    """
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
+    calls_per_epoch = math.ceil(steps_per_epoch / agent.config.train_every)
+    callback_list = keras.callbacks.CallbackList(
+        callbacks,
+        add_history=True,
+        add_progbar=verbose != 0,
+        verbose=verbose,
+        epochs=epochs,
+        steps=calls_per_epoch,
+        model=agent,
+    )
+    agent.stop_training = False
+    callback_list.on_train_begin()
+    end = agent.env_steps
+    logs: dict[str, Any] = {}
+    for epoch in range(initial_epoch, epochs):
+        end += steps_per_epoch
+        callback_list.on_epoch_begin(epoch)
+        logs = _epoch(agent, stream, end, callback_list)
+        if validate is not None:
+            callback_list.on_test_begin()
+            # Who asked to stop amid the epoch does not wait for this.
+            value = math.nan if agent.stop_training else validate()
+            logs["val_episode_return"] = value
+            callback_list.on_test_end({"episode_return": value})
+        callback_list.on_epoch_end(epoch, logs)
+        if agent.stop_training:
+            break
+    callback_list.on_train_end(logs)
+    return agent.history
+
+
+def _epoch(
+    agent: "SAC",
+    stream: EnvStream,
+    end: int,
+    callback_list: keras.callbacks.CallbackList,
+) -> dict[str, Any]:
+    """Runs until `end` transitions, or until told to stop; returns the logs."""
+    begin, started = agent.env_steps, time.perf_counter()
+    learned = _Mean(METRICS)
+    episodes = _Mean(("episode_return", "episode_length"))
+    batch = 0
+    while agent.env_steps < end and not agent.stop_training:
+        transitions = stream.step(agent.explore(stream.observation))
+        agent.replay.insert(transitions)
+        agent.env_steps += len(transitions.reward)
+        agent.pending_steps += len(transitions.reward)
+        for episode in stream.episodes:
+            episodes.add((episode.episode_return, episode.length))
+
+        # One Keras batch is one call of the train step.
+        while agent.pending_steps >= agent.config.train_every:
+            agent.pending_steps -= agent.config.train_every
+            callback_list.on_train_batch_begin(batch)
+            logs = agent.update() if agent.can_learn else {}
+            learned.add(logs.values())
+            callback_list.on_train_batch_end(batch, logs)
+            batch += 1
+            if agent.stop_training:
+                break
+    seconds = time.perf_counter() - started
+    return {
+        **learned.result(),
+        **episodes.result(),
+        "env_steps": agent.env_steps,
+        "steps_per_second": (agent.env_steps - begin) / seconds,
+    }
+
+
+class _Mean:
+    """Running means of named values; NaN before there are any."""
+
+    def __init__(self, names: Sequence[str]):
+        self._names = names
+        self._sums = [0.0] * len(names)
+        self._count = 0
+
+    def add(self, values: Iterable[float]) -> None:
+        """Adds one value for each name, or nothing at all."""
+        values = list(values)
+        if values:
+            pairs = zip(self._sums, values, strict=True)
+            self._sums = [total + value for total, value in pairs]
+            self._count += 1
+
+    def result(self) -> dict[str, float]:
+        """Returns the mean of each name."""
+        count = self._count or math.nan
+        return {
+            name: total / count
+            for name, total in zip(self._names, self._sums, strict=True)
+        }
