@@ -4,7 +4,8 @@
 into one `tf.function`, by default compiled by XLA.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import keras
@@ -44,80 +45,87 @@ def update(agent: "SAC", batch: Transition, noise: tf.Tensor) -> tf.Tensor:
     Returns:
         The metrics in the order of `METRICS`, `[M]`.
     """
-    config = agent.config
-    critic_weights = agent.critic.trainable_variables
-    actor_weights = agent.actor.trainable_variables
     alpha = tf.exp(agent.log_alpha)
-    reward = config.reward_scale * batch.reward
-    terminated = tf.cast(batch.terminated, tf.float32)
-    action = agent.scale.from_env(batch.action)
+    critic_loss, q = _update_critics(agent, batch, noise[0], alpha)
+    delay = agent.config.policy_delay
+    is_due = delay == 1 or agent.critic_optimizer.iterations % delay == 0
+    actor_loss, log_prob = _update_actor(agent, batch, noise[1], alpha, is_due)
+    temperature_loss = _update_temperature(agent, log_prob, is_due)
+    sac.soft_update(
+        _averaged(agent.target_critic),
+        _averaged(agent.critic),
+        agent.config.tau,
+    )
+    metrics = {
+        "loss": critic_loss + actor_loss + temperature_loss,
+        "critic_loss": critic_loss,
+        "actor_loss": actor_loss,
+        "temperature_loss": temperature_loss,
+        "alpha": alpha,
+        "entropy": -tf.reduce_mean(log_prob),
+        "q_mean": tf.reduce_mean(q),
+    }
+    return tf.stack([metrics[name] for name in METRICS])
 
-    # Critics: a' and log pi(a'|s') drawn together, then one gradient step.
+
+def _update_critics(
+    agent: "SAC", batch: Transition, noise: tf.Tensor, alpha: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """One gradient step of the critics; returns their loss and Q, `[N, B]`."""
+    config = agent.config
+    # a' and log pi(a'|s') are drawn together: one cannot be had of the other.
     next_action, next_log_prob = policy.sample(
-        *agent.policy.gaussian(batch.next_observation), noise[0]
+        *agent.policy.gaussian(batch.next_observation), noise
     )
     target_q = sac.soft_q_target(
-        reward,
-        terminated,
+        config.reward_scale * batch.reward,
+        tf.cast(batch.terminated, tf.float32),
         agent.target_critic((batch.next_observation, next_action)),
         next_log_prob,
         alpha,
         config.discount,
         config.backup_entropy,
     )
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(_values(critic_weights))
+    action = agent.scale.from_env(batch.action)
+    variables = agent.critic.trainable_variables
+    with _tape(variables) as tape:
         q = agent.critic((batch.observation, action), training=True)
-        critic_loss = sac.critic_loss(q, target_q)
-    _descend(agent.critic_optimizer, tape, critic_loss, critic_weights)
+        loss = sac.critic_loss(q, target_q)
+    _descend(agent.critic_optimizer, tape, loss, variables)
+    return loss, q
 
-    # Actor: a new action through the updated critics, which stay as they are.
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(_values(actor_weights))
+
+def _update_actor(
+    agent: "SAC",
+    batch: Transition,
+    noise: tf.Tensor,
+    alpha: tf.Tensor,
+    is_due: bool | tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """One gradient step of the actor; returns its loss and log pi, `[B]`."""
+    variables = agent.actor.trainable_variables
+    with _tape(variables) as tape:  # not the critics': they stay as they are
         mean, log_std = agent.policy.gaussian(batch.observation, training=True)
-        new_action, log_prob = policy.sample(mean, log_std, noise[1])
-        new_q = agent.critic((batch.observation, new_action))
-        actor_loss = sac.actor_loss(log_prob, new_q, alpha)
+        action, log_prob = policy.sample(mean, log_std, noise)
+        q = agent.critic((batch.observation, action))
+        loss = sac.actor_loss(log_prob, q, alpha)
+    _descend(agent.actor_optimizer, tape, loss, variables, is_due)
+    return loss, log_prob
 
-    # Temperature: on the actor's own sample; a fixed one has no optimizer.
-    temperature_loss = tf.constant(0.0)
-    if agent.temperature_optimizer is not None:
-        with tf.GradientTape(watch_accessed_variables=False) as alpha_tape:
-            alpha_tape.watch(agent.log_alpha.value)
-            temperature_loss = sac.temperature_loss(
-                agent.log_alpha.value, log_prob, agent.target_entropy
-            )
 
-    def descend_actor_and_temperature() -> None:
-        _descend(agent.actor_optimizer, tape, actor_loss, actor_weights)
-        if agent.temperature_optimizer is not None:
-            _descend(
-                agent.temperature_optimizer,
-                alpha_tape,
-                temperature_loss,
-                [agent.log_alpha],
-            )
-
-    if config.policy_delay == 1:
-        descend_actor_and_temperature()
-    else:
-        is_due = agent.critic_optimizer.iterations % config.policy_delay == 0
-        tf.cond(is_due, descend_actor_and_temperature, lambda: None)
-
-    sac.soft_update(
-        _averaged(agent.target_critic), _averaged(agent.critic), config.tau
-    )
-    return tf.stack(
-        [
-            critic_loss + actor_loss + temperature_loss,
-            critic_loss,
-            actor_loss,
-            temperature_loss,
-            alpha,
-            -tf.reduce_mean(log_prob),
-            tf.reduce_mean(q),
-        ]
-    )
+def _update_temperature(
+    agent: "SAC", log_prob: tf.Tensor, is_due: bool | tf.Tensor
+) -> tf.Tensor:
+    """One gradient step of log alpha, unless it is fixed; returns the loss."""
+    if agent.temperature_optimizer is None:
+        return tf.constant(0.0)
+    variables = [agent.log_alpha]
+    with _tape(variables) as tape:
+        loss = sac.temperature_loss(
+            agent.log_alpha.value, log_prob, agent.target_entropy
+        )
+    _descend(agent.temperature_optimizer, tape, loss, variables, is_due)
+    return loss
 
 
 def compile_step(
@@ -158,14 +166,30 @@ def compile_step(
     return lambda batches: concrete(*batches)
 
 
+@contextlib.contextmanager
+def _tape(variables: list[keras.Variable]) -> Iterator[tf.GradientTape]:
+    """Records what depends on these variables, and on no others."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(_values(variables))
+        yield tape
+
+
 def _descend(
     optimizer: keras.optimizers.Optimizer,
     tape: tf.GradientTape,
     loss: tf.Tensor,
     variables: list[keras.Variable],
+    is_due: bool | tf.Tensor = True,
 ) -> None:
-    """One gradient step on `loss`."""
-    optimizer.apply(tape.gradient(loss, _values(variables)), variables)
+    """One gradient step on `loss`, if it is due."""
+
+    def step() -> None:
+        optimizer.apply(tape.gradient(loss, _values(variables)), variables)
+
+    if is_due is True:
+        step()
+    else:
+        tf.cond(is_due, step, lambda: None)
 
 
 def _values(variables: list[keras.Variable]) -> list[tf.Variable]:
