@@ -45,6 +45,7 @@ def main() -> None:
     runs = _unfinished(args.out, wanted, args.steps)
     if runs:
         _describe(args, runs)
+        _drop(args.out, runs)
         # One process a run, so that each is what a user gets.
         with concurrent.futures.ProcessPoolExecutor(
             max_workers=args.jobs,
@@ -161,21 +162,26 @@ def _setting(text: str) -> tuple[str, Any]:
 def _unfinished(
     out: pathlib.Path, wanted: list[tuple[str, int]], steps: int
 ) -> list[tuple[str, int]]:
-    """Returns the runs to make, and drops what is there of them."""
-    rows = curves.read(out) if out.exists() else []
+    """Returns the runs that do not have their last line yet."""
     finished = {
-        (row["env"], int(row["seed"]))
-        for row in rows
+        _run(row)
+        for row in (curves.read(out) if out.exists() else [])
         if int(row["env_steps"]) >= steps
     }
-    runs = [run for run in wanted if run not in finished]
+    return [run for run in wanted if run not in finished]
+
+
+def _drop(out: pathlib.Path, runs: list[tuple[str, int]]) -> None:
+    """Writes the file anew, without the lines of runs that start afresh."""
+    rows = curves.read(out) if out.exists() else []
     with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
-        writer.writerows(
-            row for row in rows if (row["env"], int(row["seed"])) not in runs
-        )
-    return runs
+        writer.writerows(row for row in rows if _run(row) not in runs)
+
+
+def _run(row: dict[str, str]) -> tuple[str, int]:
+    return row["env"], int(row["seed"])
 
 
 def _append(out: pathlib.Path, row: dict[str, Any]) -> None:
@@ -196,7 +202,7 @@ def _describe(args: argparse.Namespace, runs: list[tuple[str, int]]) -> None:
 
 
 def _summarise(out: pathlib.Path, wanted: list[tuple[str, int]]) -> None:
-    last = {(row["env"], int(row["seed"])): row for row in curves.read(out)}
+    last = {_run(row): row for row in curves.read(out)}
     for env, seed in wanted:
         row = last[env, seed]
         print(
