@@ -29,7 +29,6 @@ before the first).
 
 import argparse
 import csv
-import functools
 import json
 import math
 import pathlib
@@ -70,16 +69,14 @@ def main() -> int:
         default=common.ROOT / "benchmarks/results/sb3_agreement.csv",
     )
     args = parser.parse_args()
-    rows = []
+    results = []
     for start, mean_scale in STARTS.items():
-        record = functools.partial(
-            record_sb3, args.sb3_python, args.updates, mean_scale
-        )
-        sb3 = {exact: record(exact) for exact in (False, True)}
+        given = args.sb3_python, args.updates, mean_scale
+        sb3 = {exact: record_sb3(*given, exact) for exact in (False, True)}
         for variant, (exact, *options) in VARIANTS.items():
-            for row in compare(sb3[exact], args.updates, *options):
-                rows.append({"start": start, "variant": variant, **row})
-    results = summarise(rows)
+            rows = compare(sb3[exact], args.updates, *options)
+            case = {"start": start, "variant": variant}
+            results += [{**case, **result} for result in summarise(rows)]
     sb3_versions = str(sb3[False]["versions"])
     described = {**common.describe(), "sb3_versions": sb3_versions}
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,8 +105,13 @@ def record_sb3(
 
 def compare(
     sb3: Arrays, updates: int, torch_adam: bool, from_sb3: bool
-) -> list[dict]:
-    """Runs tfsac on SB3's data; one row per update and quantity."""
+) -> list[tuple[str, float, object, object]]:
+    """Runs tfsac on SB3's data.
+
+    Returns:
+        Quantity, relative difference, tfsac's and SB3's value (of losses), of
+        each update.
+    """
     agent = _agent(torch_adam)
     before = to_keras(sb3, "initial/")
     _set_weights(agent, before)
@@ -123,18 +125,18 @@ def compare(
             factor = 2 if name == "critic_loss" else 1
             theirs = factor * float(sb3[f"{t}/loss/{name}"])
             difference = abs(ours[name] - theirs) / abs(theirs)
-            rows.append(_row(t, name, difference, ours[name], theirs))
+            rows.append((name, difference, ours[name], theirs))
         theirs = to_keras(sb3, f"{t}/gradient/")
         theirs["critic"] = [2 * g for g in theirs["critic"]]
         for name, gradients in _gradients(agent).items():
             g = theirs[name]
             difference = _distance(gradients, g) / _norm(g)
-            rows.append(_row(t, f"{name} gradient", difference))
+            rows.append((f"{name} gradient", difference, "", ""))
         after = to_keras(sb3, f"{t}/weight/")
         for name, weights in _weights(agent).items():
             moved = _distance(after[name], before[name])
             difference = _distance(weights, after[name]) / moved
-            rows.append(_row(t, f"{name} weights", difference))
+            rows.append((f"{name} weights", difference, "", ""))
         if from_sb3:
             before = after
             _set_weights(agent, before)
@@ -247,41 +249,22 @@ def _distance(a: list[np.ndarray], b: list[np.ndarray]) -> float:
     return _norm([x.astype(np.float64) - y for x, y in zip(a, b, strict=True)])
 
 
-def _row(
-    t: int,
-    quantity: str,
-    difference: float,
-    ours: object = "",
-    sb3: object = "",
-) -> dict:
-    return {
-        "update": t,
-        "quantity": quantity,
-        "tfsac_value": ours,
-        "sb3_value": sb3,
-        "difference": difference,
-    }
-
-
-def summarise(rows: list[dict]) -> list[dict]:
+def summarise(rows: list[tuple]) -> list[dict]:
     """Joins the updates: the first's numbers, and the largest difference."""
-    results: dict[tuple[str, str, str], dict] = {}
-    for row in rows:
-        key = row["start"], row["variant"], row["quantity"]
-        if key not in results:
-            results[key] = {
-                **dict(zip(("start", "variant", "quantity"), key, strict=True)),
-                "first_tfsac": row["tfsac_value"],
-                "first_sb3": row["sb3_value"],
-                "first_difference": float(f"{row['difference']:.3g}"),
-                "updates": 0,
-                "largest_difference": 0.0,
-            }
-        result = results[key]
-        result["updates"] += 1
-        largest = max(result["largest_difference"], row["difference"])
-        result["largest_difference"] = float(f"{largest:.3g}")
-    return list(results.values())
+    by_quantity: dict[str, list[tuple]] = {}
+    for quantity, *row in rows:
+        by_quantity.setdefault(quantity, []).append(row)
+    return [
+        {
+            "quantity": quantity,
+            "first_tfsac": values[0][1],
+            "first_sb3": values[0][2],
+            "first_difference": float(f"{values[0][0]:.3g}"),
+            "updates": len(values),
+            "largest_difference": float(f"{max(v[0] for v in values):.3g}"),
+        }
+        for quantity, values in by_quantity.items()
+    ]
 
 
 def report(results: list[dict]) -> int:
