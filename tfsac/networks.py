@@ -176,8 +176,8 @@ class Critic(keras.Model):
 class EnsembleDense(keras.layers.Layer):
     """N dense layers side by side, as one batched matrix product.
 
-    Each member is initialised by itself: on the whole `[N, in, out]` kernel
-    Keras' rules would count the wrong fan.
+    Each member is initialised by itself: Glorot's rule on the whole
+    `[N, in, out]` kernel would count the wrong fan.
 
     Args:
         num_members: N.
@@ -329,10 +329,7 @@ def _shapes(outputs: Any) -> str:
 
 
 def _initializer(seed: int | None) -> keras.initializers.Initializer:
-    # LeCun's rule looks at the inputs alone. Glorot's, Keras' default, makes
-    # the first layer of a wide network tiny: 17 observations into 256 units
-    # begin at a third of the scale, and HalfCheetah learns more slowly.
-    return keras.initializers.LecunNormal(seed=seed)
+    return keras.initializers.GlorotUniform(seed=seed)
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:
