@@ -1,6 +1,7 @@
 """The policy at work: observations in, actions in the env's units out."""
 
-from collections.abc import Callable
+import itertools
+import math
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import tensorflow_probability as tfp
 
 from tfsac import policy
 from tfsac.config import SACConfig
-from tfsac.noise import NoiseStream
+from tfsac.noise import standard_normal
 from tfsac.spaces import Flattener
 
 __all__ = ["Policy"]
@@ -37,6 +38,8 @@ class Policy:
         deterministic: The function from rows to tanh of the mean, `[B, A]` in
             the environment's units: the median, since the mode has no closed
             form.
+        seeded: The function from rows and a seed `[2]`, int64, to sampled
+            actions and their log densities, as of `sample`.
     """
 
     def __init__(
@@ -51,13 +54,13 @@ class Policy:
         self.flatten = flatten
         self.scale = scale
         self.config = config
-        self.noise = NoiseStream(seed)
+        self._seeds = ([seed, count] for count in itertools.count())
         rows = tf.TensorSpec([None, flatten.size], flatten.dtype)
         self.deterministic = tf.function(
             self._deterministic, input_signature=[rows]
         )
-        self._sample = tf.function(
-            self.sampler(self.noise), input_signature=[rows]
+        self.seeded = tf.function(
+            self._seeded, input_signature=[rows, tf.TensorSpec([2], tf.int64)]
         )
 
     def gaussian(
@@ -77,8 +80,9 @@ class Policy:
         return mean, tf.clip_by_value(log_std, low, high)
 
     def _deterministic(self, rows: tf.Tensor) -> tf.Tensor:
-        mean, _ = self.gaussian(policy.bounded(rows))
-        return self.scale.to_env(tf.tanh(mean))
+        rows = policy.bounded(rows)
+        mean, _ = self.gaussian(rows)
+        return _nan_where(rows, self.scale.to_env(tf.tanh(mean)))
 
     def sample(
         self, rows: tf.Tensor, noise: tf.Tensor
@@ -92,22 +96,17 @@ class Policy:
         Returns:
             Actions `[B, A]` and, per volume of the same units, nats `[B]`.
         """
-        mean, log_std = self.gaussian(policy.bounded(rows))
+        rows = policy.bounded(rows)
+        mean, log_std = self.gaussian(rows)
         action, log_prob = policy.sample(mean, log_std, noise)
-        return self.scale.to_env(action), log_prob - self.scale.log_volume
+        log_prob = log_prob - self.scale.log_volume
+        return _nan_where(rows, self.scale.to_env(action)), log_prob
 
-    def sampler(self, noise: NoiseStream) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Returns the function that samples an action for each row.
-
-        Args:
-            noise: The stream it draws from, anew in each call.
-        """
-
-        def sample(rows: tf.Tensor) -> tf.Tensor:
-            shape = (tf.shape(rows)[0], len(self.scale.low))
-            return self.sample(rows, noise.draw(shape))[0]
-
-        return sample
+    def _seeded(
+        self, rows: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        shape = (tf.shape(rows)[0], len(self.scale.low))
+        return self.sample(rows, standard_normal(shape, seed))
 
     def __call__(self, observations: Any) -> tfp.distributions.Distribution:
         """Returns the distribution over actions, scaled to [-1, 1].
@@ -124,8 +123,11 @@ class Policy:
     def predict(self, observations: Any, deterministic: bool) -> np.ndarray:
         """`SAC.predict` has the description."""
         rows = self._rows(observations)
-        act = self.deterministic if deterministic else self._sample
-        actions = act(np.atleast_2d(rows)).numpy()
+        batch = np.atleast_2d(rows)
+        if deterministic:
+            actions = self.deterministic(batch).numpy()
+        else:
+            actions = self.seeded(batch, next(self._seeds))[0].numpy()
         return actions if rows.ndim == 2 else actions[0]
 
     def log_prob(self, observations: Any, actions: Any) -> np.ndarray:
@@ -160,3 +162,9 @@ class Policy:
                 f"Received: {observations!r}."
             )
         return rows
+
+
+def _nan_where(rows: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """Answers a row that holds NaN with NaN, which not each ReLU passes on."""
+    is_nan = tf.reduce_any(tf.math.is_nan(rows), axis=1, keepdims=True)
+    return tf.where(is_nan, math.nan, actions)

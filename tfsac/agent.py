@@ -1,30 +1,31 @@
 """The Soft Actor-Critic agent: a Keras model that trains on environments."""
 
 import math
+import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsac import checkpoint, export, loop, networks, step
+from tfsac import checkpoint, export, networks, step
 from tfsac.acting import Policy
 from tfsac.config import SACConfig
-from tfsac.env import EnvLike, EnvStream, recipe
-from tfsac.evaluation import evaluate
+from tfsac.env import EnvLike, EnvStream
 from tfsac.noise import NoiseStream, Seeds
 from tfsac.optimizers import Optimizers, resolve
 from tfsac.policy import ActionScale
 from tfsac.replay import ReplayBuffer
-from tfsac.spaces import Flattener, check_action_space, check_same_spaces
+from tfsac.spaces import Flattener, check_action_space
+from tfsac.trainer import EnvTrainer
 
 __all__ = ["SAC"]
 
 
 @keras.saving.register_keras_serializable("tfsac")
-class SAC(keras.Model):
+class SAC(EnvTrainer):
     """Soft Actor-Critic, maximum entropy reinforcement learning.
 
     One step is one transition: E environments that step once yield E.
@@ -83,6 +84,7 @@ class SAC(keras.Model):
             check_action_space(self.action_space, "the agent")
         else:
             self.env, self._stream = env, EnvStream(env, num_envs)
+            self.num_envs = self._stream.num_envs
             self.observation_space = self._stream.observation_space
             self.action_space = self._stream.action_space
         self.scale = ActionScale(self.action_space.low, self.action_space.high)
@@ -145,30 +147,29 @@ class SAC(keras.Model):
                 `True`.
 
         Raises:
-            ValueError: If one optimizer is given twice.
+            ValueError: If an optimizer has been used for something else.
         """
-        rate = self.config.learning_rate
-        self.actor_optimizer = resolve(actor_optimizer, rate, "actor")
-        self.critic_optimizer = resolve(critic_optimizer, rate, "critic")
-        built = [
-            (self.critic_optimizer, self.critic.trainable_variables),
-            (self.actor_optimizer, self.actor.trainable_variables),
-        ]
-        self.temperature_optimizer = None
+        wanted = {
+            "critic": (critic_optimizer, self.critic.trainable_variables),
+            "actor": (actor_optimizer, self.actor.trainable_variables),
+        }
         if self.config.temperature is None:
-            self.temperature_optimizer = resolve(
-                temperature_optimizer, rate, "temperature"
+            wanted["temperature"] = temperature_optimizer, [self.log_alpha]
+        rate = self.config.learning_rate
+        optimizers = {
+            name: resolve(
+                name, *each, rate, getattr(self, f"{name}_optimizer", None)
             )
-            built.append((self.temperature_optimizer, [self.log_alpha]))
-        for optimizer, variables in built:
-            optimizer.build(variables)
-        self.optimizer = Optimizers(*(optimizer for optimizer, _ in built))
+            for name, each in wanted.items()
+        }
+        self.critic_optimizer = optimizers["critic"]
+        self.actor_optimizer = optimizers["actor"]
+        self.temperature_optimizer = optimizers.get("temperature")
+        self.optimizer = Optimizers(*optimizers.values())
         self.jit_compile = jit_compile
         self.compiled = True
 
-        self._explore = tf.function(
-            self.policy.sampler(self.acting_noise), jit_compile=jit_compile
-        )
+        self._explore = tf.function(self._sample, jit_compile=jit_compile)
         self._steps: dict[int, Callable[..., tf.Tensor]] = {}
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
@@ -189,6 +190,10 @@ class SAC(keras.Model):
             uniform = self._random_actions.uniform(-1, 1, shape)
             return self.scale.to_env(uniform.astype(np.float32)).numpy()
         return self._explore(observation).numpy()
+
+    def _sample(self, rows: tf.Tensor) -> tf.Tensor:
+        noise = self.acting_noise.draw((rows.shape[0], len(self.scale.low)))
+        return self.policy.sample(rows, noise)[0]
 
     def update(self, updates: int | None = None) -> dict[str, float]:
         """Runs K updates from the replay buffer, in one compiled call.
@@ -213,9 +218,11 @@ class SAC(keras.Model):
             K updates.
 
         Raises:
+            ValueError: If `updates` is below 1.
             tf.errors.InvalidArgumentError: If the replay buffer is empty.
         """
-        updates = updates or self.config.updates_per_call
+        if updates is None:
+            updates = self.config.updates_per_call
         batches = self.replay.sample(updates, self.config.batch_size)
         if updates not in self._steps:
             self._steps[updates] = step.compile_step(self, batches)
@@ -223,170 +230,9 @@ class SAC(keras.Model):
         return dict(zip(step.METRICS, values, strict=True))
 
     @property
-    def can_learn(self) -> bool:
-        """Whether the replay buffer holds the first transitions to learn from.
-
-        An agent that was loaded without its replay buffer gathers them anew,
-        with the policy that it has.
-        """
-        enough = max(1, self.config.random_steps)
-        return len(self.replay) >= min(enough, self.config.replay_capacity)
-
-    @property
     def updates(self) -> int:
         """Updates so far."""
         return int(self.critic_optimizer.iterations)
-
-    def fit(
-        self,
-        epochs: int = 1,
-        steps_per_epoch: int = 1_000,
-        env: EnvLike | None = None,
-        validation_env: EnvLike | None = None,
-        validation_episodes: int = 10,
-        callbacks: Sequence[keras.callbacks.Callback] | None = None,
-        initial_epoch: int = 0,
-        verbose: str | int = "auto",
-    ) -> keras.callbacks.History:
-        """Trains on the environment.
-
-        A second call goes on: with the replay buffer, the counters, the
-        running episode, and without a new random phase.
-
-        Args:
-            epochs: Number of the last epoch, as in Keras. Defaults to `1`.
-            steps_per_epoch: Transitions in an epoch. Defaults to `1_000`.
-            env: Environment to train on from now on, with the same spaces.
-                Defaults to the agent's own.
-            validation_env: Environment for `val_episode_return`. Defaults to
-                fresh ones, made as the agent's own was.
-            validation_episodes: Episodes of deterministic actions after each
-                epoch, from the same starts each time; 0 turns it off.
-                Defaults to `10`.
-            callbacks: Keras callbacks; one batch is one call of the train
-                step. Defaults to `None`.
-            initial_epoch: Epoch to start at. Defaults to `0`.
-            verbose: 0 is silent, 1 a progress bar, 2 a line an epoch. "auto"
-                is 1 on a terminal, else 2. Defaults to `"auto"`.
-
-        Returns:
-            A `keras.callbacks.History`; docs/sac.md has each key's formula.
-
-        Raises:
-            ValueError: If there is no environment, or none to evaluate on.
-            EnvError: If the environment breaks its promises.
-        """
-        if env is not None:
-            self.attach(env)
-        stream = self._running_stream()
-        validate = None
-        if validation_episodes:
-            target = self._evaluation_env(validation_env)
-
-            def validate() -> float:
-                return self.evaluate(target, validation_episodes, self.seed)[
-                    "episode_return"
-                ]
-
-        return loop.fit(
-            self,
-            stream,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            validate=validate,
-            callbacks=callbacks,
-            initial_epoch=initial_epoch,
-            verbose=verbose,
-        )
-
-    def attach(self, env: EnvLike) -> EnvStream:
-        """Sets the environment to train on from now on.
-
-        Args:
-            env: As for `SAC`, of the same spaces.
-
-        Returns:
-            The environment as a stream of transitions.
-
-        Raises:
-            ValueError: If its spaces are others.
-        """
-        stream = EnvStream(env, self.num_envs)
-        received = stream.observation_space, stream.action_space
-        expected = self.observation_space, self.action_space
-        check_same_spaces(received, expected, stream.name)
-        self.env, self._stream = env, stream
-        return stream
-
-    def _running_stream(self) -> EnvStream:
-        if self.env is None:
-            raise ValueError(
-                "Expected an environment to train on. Received: none, as this "
-                "agent was made without one. Pass it as env=, or use "
-                "agent.replay.insert and agent.update."
-            )
-        stream = self._stream or self.attach(self.env)
-        if not stream.is_running:
-            # A run that goes on after loading does not see its starts again.
-            words = np.random.SeedSequence([self.seed, self.env_steps])
-            stream.reset(int(words.generate_state(1)[0]))
-        return stream
-
-    def evaluate(
-        self,
-        env: EnvLike | None = None,
-        episodes: int = 50,
-        seed: int = 0,
-        deterministic: bool = True,
-        return_dict: bool = True,
-    ) -> Any:
-        """Runs whole episodes from fixed starts; never on the training env.
-
-        Args:
-            env: Where to. Defaults to fresh environments, made as the agent's
-                own was.
-            episodes: Number of episodes. Defaults to `50`.
-            seed: Decides the starts, and the noise of sampled actions.
-                Defaults to `0`.
-            deterministic: Whether to act by tanh of the mean, or sample.
-                Defaults to `True`.
-            return_dict: Whether to return a dict, or the list of its values.
-                Defaults to `True`.
-
-        Returns:
-            `episode_return`, the mean over episodes, its standard deviation
-            `episode_return_std`, and the mean `episode_length`.
-
-        Raises:
-            ValueError: If there is no spec to make an environment from.
-        """
-        act = self.policy.deterministic
-        if not deterministic:
-            act = tf.function(self.policy.sampler(NoiseStream(seed)))
-        returns, lengths = evaluate(
-            self._evaluation_env(env),
-            lambda observations: act(observations).numpy(),
-            episodes,
-            seed,
-            (self.observation_space, self.action_space),
-        )
-        result = {
-            "episode_return": float(np.mean(returns)),
-            "episode_return_std": float(np.std(returns)),
-            "episode_length": float(np.mean(lengths)),
-        }
-        return result if return_dict else list(result.values())
-
-    def _evaluation_env(self, env: EnvLike | None) -> EnvLike:
-        if env is not None:
-            return env
-        if self.env is None:
-            raise ValueError(
-                "Expected an environment to evaluate on, as env= or "
-                "validation_env=. Received: none, as this agent was made "
-                "without one."
-            )
-        return recipe(self.env)
 
     def predict(
         self, observations: Any, deterministic: bool = True
@@ -429,7 +275,7 @@ class SAC(keras.Model):
 
     def save(
         self,
-        path: str,
+        path: str | os.PathLike[str],
         overwrite: bool = True,
         include_replay: bool = False,
         **kwargs: Any,
@@ -442,20 +288,13 @@ class SAC(keras.Model):
                 `True`.
             include_replay: Whether the replay buffer is saved too, which
                 needs a directory. Defaults to `False`.
-            **kwargs: For a `.keras` file, as for `keras.Model.save`.
+            **kwargs: As for `keras.Model.save`.
 
         Raises:
+            FileExistsError: If `path` exists and `overwrite` is false.
             ValueError: If the replay buffer should go into a `.keras` file.
         """
-        if not str(path).endswith(".keras"):
-            checkpoint.save_directory(self, path, overwrite, include_replay)
-        elif include_replay:
-            raise ValueError(
-                "Expected a directory to save the replay buffer in. Received: "
-                f"path={path!r}, a single file, with include_replay=True."
-            )
-        else:
-            super().save(path, overwrite=overwrite, **kwargs)
+        checkpoint.save(self, str(path), overwrite, include_replay, **kwargs)
 
     def export(self, directory: str) -> str:
         """Writes the policy as a SavedModel for serving.
@@ -478,7 +317,8 @@ class SAC(keras.Model):
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Keras' hook, the inverse of `save_own_variables`."""
         counters = {name: store[name][()] for name in self._counters()}
-        own = {name: store[name] for name in store if name not in counters}
+        # Keras' store has keys, but does not iterate over them.
+        own = {name: store[name] for name in {*store.keys()} - {*counters}}
         super().load_own_variables(own)
         self.env_steps = int(counters["env_steps"])
         self.pending_steps = int(counters["pending_steps"])

@@ -1,13 +1,16 @@
 """Saving an agent to go on with later."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import keras
+import tensorflow as tf
 from gymnasium.envs.registration import EnvSpec
 
 from tfsac.config import SACConfig
@@ -17,56 +20,73 @@ from tfsac.spaces_json import space_from_dict, space_to_dict
 if TYPE_CHECKING:
     from tfsac.agent import SAC
 
-__all__ = ["agent_config", "agent_from_config", "load", "save_directory"]
+__all__ = ["agent_config", "agent_from_config", "load", "save"]
 
 _AGENT = "agent.keras"
 _REPLAY = "replay"
 
 
-def save_directory(
-    agent: "SAC", directory: str, overwrite: bool, include_replay: bool
+def save(
+    agent: "SAC",
+    path: str,
+    overwrite: bool,
+    include_replay: bool,
+    **kwargs: Any,
 ) -> None:
-    """Writes `agent.keras` and, if wanted, `replay/` into a directory.
+    """Writes a `.keras` file, or `agent.keras` and `replay/` in a directory.
 
-    They are written under another name and renamed, so that a save that fails
+    Files are written under another name and renamed, so that a save that fails
     leaves what was there.
 
     Args:
         agent: What to save.
-        directory: Where to.
+        path: Where to.
         overwrite: Whether what is there may be replaced.
         include_replay: Whether to save the replay buffer too.
+        **kwargs: As for `keras.Model.save`.
 
     Raises:
-        FileExistsError: If `directory` exists and `overwrite` is false.
+        FileExistsError: If `path` exists and `overwrite` is false.
+        ValueError: If the replay buffer should go into a `.keras` file.
     """
-    final = pathlib.Path(directory)
-    if final.exists() and not overwrite:
-        raise FileExistsError(
-            f"Expected no such directory yet, since overwrite=False. "
-            f"Received: {directory!r}, which exists."
+    is_file = path.endswith(".keras")
+    if is_file and include_replay:
+        raise ValueError(
+            "Expected a directory to save the replay buffer in. Received: "
+            f"path={path!r}, a single file, with include_replay=True."
         )
-    final.parent.mkdir(parents=True, exist_ok=True)
-    aside = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    agent.save(str(aside / _AGENT))
-    if include_replay:
-        agent.replay.save(str(aside / _REPLAY))
+    if not overwrite and tf.io.gfile.exists(path):
+        raise FileExistsError(
+            "Expected a path that does not exist yet, since overwrite=False. "
+            f"Received: path={path!r}, which exists."
+        )
+    if is_file:
+        with _replacing(path) as aside:
+            keras.Model.save(agent, aside, **kwargs)
+        return
 
-    final.mkdir(exist_ok=True)
     # Only what is ours is replaced: others may keep their logs beside it.
-    for name in (_REPLAY, _AGENT):
-        old = final / f".{name}.old"
-        if (final / name).exists():
-            (final / name).rename(old)
-        if (aside / name).exists():
-            (aside / name).rename(final / name)
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    aside.rmdir()
+    root = pathlib.Path(path)
+    root.mkdir(parents=True, exist_ok=True)
+    with _replacing(str(root / _AGENT)) as aside:
+        keras.Model.save(agent, aside, **kwargs)
+        if include_replay:  # which replaces an earlier one at once, too
+            agent.replay.save(root / _REPLAY)
+    if not include_replay and (root / _REPLAY).exists():
+        shutil.rmtree(root / _REPLAY)
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Gives a path to write to, and renames that to `path` if all goes well."""
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, f".new.{name}")
+    try:
+        yield aside
+        tf.io.gfile.rename(aside, path, overwrite=True)
+    finally:
+        if tf.io.gfile.exists(aside):
+            tf.io.gfile.remove(aside)
 
 
 def agent_config(agent: "SAC") -> dict[str, Any]:
@@ -75,7 +95,7 @@ def agent_config(agent: "SAC") -> dict[str, Any]:
     return {
         "observation_space": space_to_dict(agent.observation_space),
         "action_space": space_to_dict(agent.action_space),
-        "env": agent.env and _env_to_json(agent.env),
+        "env": None if agent.env is None else _env_to_json(agent.env),
         "config": dataclasses.asdict(agent.config),
         "seed": agent.seed,
         "num_envs": agent.num_envs,
@@ -109,7 +129,9 @@ def agent_from_config(
         name=config["name"],
     )
     # Not made yet: whoever loads the agent may not have this environment.
-    agent.env = config["env"] and EnvSpec.from_json(config["env"])
+    env = config["env"]
+    is_spec = env is not None and env.startswith("{")
+    agent.env = EnvSpec.from_json(env) if is_spec else env
     return agent
 
 
@@ -120,14 +142,16 @@ def _env_to_json(env: EnvLike) -> str | None:
         env: Id, spec or environment.
 
     Returns:
-        What `gymnasium.envs.registration.EnvSpec.from_json` reads.
+        An id, or what `gymnasium.envs.registration.EnvSpec.from_json` reads.
     """
     try:
         made_of = recipe(env)
-        return (
-            gymnasium.spec(made_of) if isinstance(made_of, str) else made_of
-        ).to_json()
-    except ValueError:
+        if isinstance(made_of, str):
+            return made_of
+        if made_of == gymnasium.registry.get(made_of.id):
+            return made_of.id
+        return made_of.to_json()
+    except (TypeError, ValueError):
         # No spec, or one that JSON cannot hold: then `load` needs an env.
         return None
 
@@ -182,7 +206,7 @@ def load(
             f"{str(file)!r}, which holds a {type(agent).__name__}."
         )
     if env is not None:
-        agent.env = env
+        agent.attach(env)
     if (root / _REPLAY).is_dir():
         agent.replay.restore(str(root / _REPLAY))
     return agent

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tfsac.acting import Policy
 from tfsac.checked_env import describe
-from tfsac.noise import standard_normal
 from tfsac.spaces_json import space_to_dict
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _PACKAGES = (
-    "tfsac",
     "tensorflow",
     "keras",
     "tensorflow-probability",
@@ -64,17 +62,20 @@ def export(agent: "SAC", directory: str) -> str:
 
     module = _module(agent.policy)
     signatures = {"serving_default": module.act, "sample": module.sample}
-    tf.saved_model.save(module, str(aside), signatures)
-    extra = aside / "assets.extra"
-    extra.mkdir()
-    (extra / "tfsac.json").write_text(json.dumps(_card(agent), indent=2))
-    aside.rename(final)
+    try:
+        tf.saved_model.save(module, str(aside), signatures)
+        extra = aside / "assets.extra"
+        extra.mkdir()
+        (extra / "tfsac.json").write_text(json.dumps(_card(agent), indent=2))
+        aside.rename(final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return str(final)
 
 
 def _module(policy: Policy) -> tf.Module:
     rows = tf.TensorSpec(
-        [None, policy.flatten.size], tf.float32, "observations"
+        [None, policy.flatten.size], policy.flatten.dtype, "observations"
     )
 
     @tf.function(input_signature=[rows])
@@ -83,9 +84,7 @@ def _module(policy: Policy) -> tf.Module:
 
     @tf.function(input_signature=[rows, tf.TensorSpec([2], tf.int64, "seed")])
     def sample(observations: tf.Tensor, seed: tf.Tensor) -> dict[str, Any]:
-        shape = (tf.shape(observations)[0], len(policy.scale.low))
-        noise = standard_normal(shape, seed)
-        actions, log_prob = policy.sample(observations, noise)
+        actions, log_prob = policy.seeded(observations, seed)
         return {"actions": actions, "log_prob": log_prob}
 
     module = tf.Module(name="policy")
@@ -96,19 +95,22 @@ def _module(policy: Policy) -> tf.Module:
 
 
 def _card(agent: "SAC") -> dict[str, Any]:
+    from tfsac import __version__  # __init__.py imports this file
+
     return {
         "format": 1,
         "observation_space": space_to_dict(agent.observation_space),
         "action_space": space_to_dict(agent.action_space),
         "config": dataclasses.asdict(agent.config),
         "training": {
-            "env": agent.env and describe(agent.env),
+            "env": None if agent.env is None else describe(agent.env),
             "seed": agent.seed,
             "env_steps": agent.env_steps,
             "updates": agent.updates,
             "alpha": float(tf.exp(agent.log_alpha)),
         },
         "versions": {
+            "tfsac": __version__,
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },

@@ -16,13 +16,13 @@ from tfsac.env import EnvStream
 from tfsac.step import METRICS
 
 if TYPE_CHECKING:
-    from tfsac.agent import SAC
+    from tfsac.trainer import EnvTrainer
 
 __all__ = ["fit"]
 
 
 def fit(
-    agent: "SAC",
+    agent: "EnvTrainer",
     stream: EnvStream,
     *,
     epochs: int,
@@ -63,7 +63,10 @@ def fit(
         model=agent,
     )
     agent.stop_training = False
+    agent._initial_epoch = None
     callback_list.on_train_begin()
+    # Where Keras' BackupAndRestore says, now, that an interrupted fit was.
+    initial_epoch = agent._initial_epoch or initial_epoch
     end = agent.env_steps
     logs: dict[str, Any] = {}
     for epoch in range(initial_epoch, epochs):
@@ -84,7 +87,7 @@ def fit(
 
 
 def _epoch(
-    agent: "SAC",
+    agent: "EnvTrainer",
     stream: EnvStream,
     end: int,
     callback_list: keras.callbacks.CallbackList,

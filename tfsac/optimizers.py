@@ -29,15 +29,32 @@ class Optimizers:
 
 
 def resolve(
-    given: Any, learning_rate: float, name: str
+    name: str,
+    given: Any,
+    variables: list[keras.Variable],
+    learning_rate: float,
+    current: keras.optimizers.Optimizer | None,
 ) -> keras.optimizers.Optimizer:
-    """Returns the user's optimizer, or Adam as in SAC 2018b.
+    """Returns the user's optimizer, or Adam as in SAC 2018b, and builds it.
 
     Args:
+        name: What it is for; Adam's name, which callbacks show.
         given: A Keras optimizer, its name or config, or `None` for Adam.
+        variables: What it optimizes.
         learning_rate: That of Adam.
-        name: That of Adam, which callbacks show.
+        current: The optimizer of these variables so far, which may stay.
+
+    Raises:
+        ValueError: If the optimizer holds the state of other variables.
     """
     if given is None:
-        return keras.optimizers.Adam(learning_rate, epsilon=1e-8, name=name)
-    return keras.optimizers.get(given)
+        given = keras.optimizers.Adam(learning_rate, epsilon=1e-8, name=name)
+    optimizer = keras.optimizers.get(given)
+    if optimizer.built and optimizer is not current:
+        raise ValueError(
+            f"Expected an optimizer of its own for the {name}. Received: "
+            f"{optimizer.name!r}, which holds the state of other variables. "
+            "Make a new one."
+        )
+    optimizer.build(variables)
+    return optimizer

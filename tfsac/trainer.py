@@ -1,0 +1,263 @@
+"""What `fit` and `evaluate` do with environments: Keras' trainer for agents."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import keras
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from tfsac import loop
+from tfsac.acting import Policy
+from tfsac.checked_env import describe
+from tfsac.config import SACConfig
+from tfsac.env import EnvLike, EnvStream, recipe
+from tfsac.evaluation import evaluate
+from tfsac.replay import ReplayBuffer
+from tfsac.spaces import check_same_spaces
+
+__all__ = ["EnvTrainer"]
+
+
+class EnvTrainer(keras.Model):
+    """Fits and evaluates an agent on Gymnasium environments.
+
+    As Keras' own trainer does it on data; it knows nothing of the algorithm.
+    Subclasses say how to `explore` and `update`, and set the attributes.
+
+    Attributes:
+        config: For `random_steps`, `train_every` and what the algorithm needs.
+        env: The environment to train on, or `None`.
+        num_envs: E, how many of it are made.
+        observation_space: Of one environment.
+        action_space: Of one environment.
+        policy: Acts in `evaluate`.
+        replay: Takes the transitions.
+        seed: Decides the starts.
+        env_steps: Transitions so far.
+        pending_steps: Those among them that no update has answered yet.
+    """
+
+    config: SACConfig
+    env: EnvLike | None
+    num_envs: int
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.spaces.Box
+    policy: Policy
+    replay: ReplayBuffer
+    seed: int
+    env_steps: int
+    pending_steps: int
+    _stream: EnvStream | None
+
+    def explore(self, observation: np.ndarray) -> np.ndarray:
+        """Actions to learn from, in the env's units.
+
+        Args:
+            observation: Rows, `[E, O]`.
+
+        Returns:
+            `[E, A]`.
+        """
+        raise NotImplementedError
+
+    def update(self, updates: int | None = None) -> dict[str, float]:
+        """Runs one call of the train step.
+
+        Args:
+            updates: K. Defaults to `config.updates_per_call`.
+
+        Returns:
+            The means of the metrics.
+        """
+        raise NotImplementedError
+
+    @property
+    def can_learn(self) -> bool:
+        """Whether the replay buffer holds the first transitions to learn from.
+
+        An agent that was loaded without its replay buffer gathers them anew,
+        with the policy that it has.
+        """
+        enough = max(1, self.config.random_steps)
+        return len(self.replay) >= min(enough, self.config.replay_capacity)
+
+    def fit(
+        self,
+        epochs: int = 1,
+        steps_per_epoch: int = 1_000,
+        env: EnvLike | None = None,
+        validation_env: EnvLike | None = None,
+        validation_episodes: int = 10,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        initial_epoch: int = 0,
+        verbose: str | int = "auto",
+    ) -> keras.callbacks.History:
+        """Trains on the environment.
+
+        A second call goes on: with the replay buffer, the counters, the
+        running episode, and without a new random phase.
+
+        Args:
+            epochs: Number of the last epoch, as in Keras. Defaults to `1`.
+            steps_per_epoch: Transitions in an epoch. Defaults to `1_000`.
+            env: Environment to train on from now on, with the same spaces.
+                Defaults to the agent's own.
+            validation_env: Environment for `val_episode_return`. Defaults to
+                fresh ones, made as the agent's own was.
+            validation_episodes: Episodes of deterministic actions after each
+                epoch, from the same starts each time; 0 turns it off.
+                Defaults to `10`.
+            callbacks: Keras callbacks; one batch is one call of the train
+                step. Defaults to `None`.
+            initial_epoch: Epoch to start at. Defaults to `0`.
+            verbose: 0 is silent, 1 a progress bar, 2 a line an epoch. "auto"
+                is 1 on a terminal, else 2. Defaults to `"auto"`.
+
+        Returns:
+            A `keras.callbacks.History`; docs/sac.md has each key's formula.
+
+        Raises:
+            ValueError: If there is no environment, or none to evaluate on.
+            EnvError: If the environment breaks its promises.
+        """
+        if env is not None and env != self.env:
+            self.attach(env)
+        stream = self._running_stream()
+        validate = None
+        if validation_episodes:
+            target = self._evaluation_env(validation_env)
+            if validation_env is not None:
+                self._connect(target, 1).close()  # it fails now, if at all
+
+            def validate() -> float:
+                return self.evaluate(target, validation_episodes, self.seed)[
+                    "episode_return"
+                ]
+
+        return loop.fit(
+            self,
+            stream,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            validate=validate,
+            callbacks=callbacks,
+            initial_epoch=initial_epoch,
+            verbose=verbose,
+        )
+
+    def attach(self, env: EnvLike) -> EnvStream:
+        """Sets the environment to train on from now on.
+
+        Args:
+            env: As for `SAC`, of the same spaces.
+
+        Returns:
+            The environment as a stream of transitions.
+
+        Raises:
+            ValueError: If its spaces are others.
+        """
+        makes_envs = isinstance(env, str | EnvSpec)
+        stream = self._connect(env, self.num_envs if makes_envs else 1)
+        if self._stream is not None:
+            self._stream.close()
+        self.env, self._stream = env, stream
+        self.num_envs = stream.num_envs
+        return stream
+
+    def _connect(self, env: EnvLike, num_envs: int) -> EnvStream:
+        stream = EnvStream(env, num_envs)
+        received = stream.observation_space, stream.action_space
+        expected = self.observation_space, self.action_space
+        check_same_spaces(received, expected, stream.name)
+        return stream
+
+    def _running_stream(self) -> EnvStream:
+        if self.env is None:
+            raise ValueError(
+                "Expected an environment to train on. Received: none, as this "
+                "agent was made or saved without one. Pass it as env=, or use "
+                "agent.replay.insert and agent.update."
+            )
+        stream = self._stream or self.attach(self.env)
+        if not stream.is_running:
+            # A run that goes on after loading does not see its starts again.
+            words = np.random.SeedSequence([self.seed, self.env_steps])
+            stream.reset(int(words.generate_state(1)[0]))
+        return stream
+
+    def evaluate(
+        self,
+        env: EnvLike | None = None,
+        episodes: int = 50,
+        seed: int = 0,
+        deterministic: bool = True,
+        return_dict: bool = True,
+    ) -> Any:
+        """Runs whole episodes from fixed starts; never on the training env.
+
+        Args:
+            env: Where to. Defaults to fresh environments, made as the agent's
+                own was.
+            episodes: Number of episodes. Defaults to `50`.
+            seed: Decides the starts, and the noise of sampled actions.
+                Defaults to `0`.
+            deterministic: Whether to act by tanh of the mean, or sample.
+                Defaults to `True`.
+            return_dict: Whether to return a dict, or the list of its values.
+                Defaults to `True`.
+
+        Returns:
+            `episode_return`, the mean over episodes, its standard deviation
+            `episode_return_std`, and the mean `episode_length`.
+
+        Raises:
+            ValueError: If there is no spec to make an environment from.
+        """
+        counter = itertools.count()
+
+        def act(rows: np.ndarray) -> np.ndarray:
+            if deterministic:
+                return self.policy.deterministic(rows).numpy()
+            return self.policy.seeded(rows, [seed, next(counter)])[0].numpy()
+
+        returns, lengths = evaluate(
+            self._evaluation_env(env),
+            act,
+            episodes,
+            seed,
+            (self.observation_space, self.action_space),
+        )
+        result = {
+            "episode_return": float(np.mean(returns)),
+            "episode_return_std": float(np.std(returns)),
+            "episode_length": float(np.mean(lengths)),
+        }
+        return result if return_dict else list(result.values())
+
+    def _evaluation_env(self, env: EnvLike | None) -> EnvLike:
+        if env is None:
+            if self.env is None:
+                raise ValueError(
+                    "Expected an environment to evaluate on, as env= or "
+                    "validation_env=. Received: none, as this agent was made "
+                    "or saved without one."
+                )
+            return recipe(self.env)
+        if _is_same_env(env, self.env):
+            raise ValueError(
+                "Expected an environment of its own for evaluation, since that "
+                "would break into the training episode. Received: "
+                f"{describe(env)}, which the agent trains on."
+            )
+        return env
+
+
+def _is_same_env(env: EnvLike, other: EnvLike | None) -> bool:
+    """Whether they step one environment, whatever wraps it."""
+    if isinstance(env, str | EnvSpec) or isinstance(other, str | EnvSpec):
+        return False
+    return other is not None and env.unwrapped is other.unwrapped
