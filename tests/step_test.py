@@ -10,8 +10,12 @@ from gymnasium.spaces import Box
 import tfsac
 from tfsac import step
 
-O, A, B = 3, 2, 16
-SPACES = (Box(-np.inf, np.inf, (O,)), Box(np.float32([-2, 0]), 4, (A,)))
+B, A = 16, 2
+OBSERVATION_SIZE = 3
+SPACES = (
+    Box(-np.inf, np.inf, (OBSERVATION_SIZE,)),
+    Box(np.float32([-2, 0]), 4, (A,)),
+)
 CONFIG = {"hidden_units": (16, 16), "batch_size": B, "random_steps": 0}
 
 
@@ -26,10 +30,10 @@ def transitions(n, seed=0):
     normal = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
     low, high = SPACES[1].low, SPACES[1].high
     return tfsac.Transition(
-        observation=normal(n, O),
+        observation=normal(n, OBSERVATION_SIZE),
         action=rng.uniform(low, high, (n, A)).astype(np.float32),
         reward=normal(n),
-        next_observation=normal(n, O),
+        next_observation=normal(n, OBSERVATION_SIZE),
         terminated=rng.random(n) < 0.3,
         truncated=rng.random(n) < 0.3,
         env_index=np.zeros(n, np.int32),
@@ -206,7 +210,12 @@ class OptionsTest(tf.test.TestCase, parameterized.TestCase):
             agent.update()
             after = agent.actor.get_weights()[0], float(agent.log_alpha)
             self.assertNotAllClose(critic, agent.critic.get_weights()[0])
-            moved.append([bool(np.any(a != b)) for a, b in zip(after, before)])
+            moved.append(
+                [
+                    bool(np.any(a != b))
+                    for a, b in zip(after, before, strict=True)
+                ]
+            )
         self.assertEqual(moved, [[False] * 2, [False] * 2, [True] * 2] * 2)
 
     def test_backup_entropy_counts(self):
@@ -231,11 +240,13 @@ class OptionsTest(tf.test.TestCase, parameterized.TestCase):
         agent.replay.insert(transitions(50))
         before = agent.target_critic.get_weights()
         agent.update(5)
-        for old, new in zip(before, agent.target_critic.get_weights()):
+        for old, new in zip(
+            before, agent.target_critic.get_weights(), strict=True
+        ):
             self.assertAllClose(old, new, atol=1e-6)
 
     def test_normalisation_and_dropout_of_the_users_work(self):
-        observation = keras.Input((O,))
+        observation = keras.Input((OBSERVATION_SIZE,))
         action = keras.Input((A,))
         x = keras.layers.Concatenate()([observation, action])
         x = keras.layers.BatchNormalization()(keras.layers.Dense(16)(x))

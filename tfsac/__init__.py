@@ -9,7 +9,8 @@ parts and trains, `export` writes the policy as a SavedModel.
 
 import os
 
-if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+# Before Keras is imported, which else would take the one in keras.json.
+if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
     raise ImportError(
         "tfsac needs Keras' TensorFlow backend. Received: KERAS_BACKEND="
         f"{os.environ['KERAS_BACKEND']!r}. Unset it, or set it to 'tensorflow'."
@@ -19,9 +20,9 @@ import keras
 
 if keras.config.backend() != "tensorflow":
     raise ImportError(
-        "tfsac needs Keras' TensorFlow backend. Received: "
-        f"{keras.config.backend()!r}, from keras.json. Set "
-        "KERAS_BACKEND=tensorflow, or change that file."
+        "tfsac needs Keras' TensorFlow backend. Received: Keras was imported "
+        f"with {keras.config.backend()!r}. Import tfsac before Keras, or set "
+        "KERAS_BACKEND=tensorflow."
     )
 
 from tfsac.agent import SAC
