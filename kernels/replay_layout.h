@@ -21,8 +21,9 @@ enum class ObservationType : uint32_t { kFloat32 = 1, kUint8 = 4 };
 // Four-byte fields come first so that they stay aligned whatever O is, and a
 // row begins on a cache line so that reading one touches no neighbour's line.
 struct ReplayLayout {
-  // The largest observation or action: keeps every sum below within 64 bits.
-  static constexpr int64_t kMaxSize = INT32_MAX;
+  // The largest observation or action: a row stays below 2^31 bytes, which is
+  // what NumPy, too, can describe.
+  static constexpr int64_t kMaxSize = int64_t{1} << 27;
   static constexpr int64_t kRowAlignment = 64;
 
   int64_t observation_size = 0;

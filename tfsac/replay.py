@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsac import ops
-from tfsac.replay_layout import Layout
+from tfsac.replay_layout import MAX_SIZE, Layout
 from tfsac.replay_twin import TensorStorage
 from tfsac.transition import Transition
 
@@ -74,8 +74,8 @@ class ReplayBuffer:
         seed: int = 0,
     ) -> None:
         _check_integer("capacity", capacity, 1)
-        _check_integer("observation_size", observation_size, 1)
-        _check_integer("action_size", action_size, 1)
+        _check_integer("observation_size", observation_size, 1, MAX_SIZE)
+        _check_integer("action_size", action_size, 1, MAX_SIZE)
         _check_integer("seed", seed, 0)
         if observation_dtype not in ("float32", "uint8"):
             raise ValueError(
@@ -86,7 +86,11 @@ class ReplayBuffer:
         self._layout = Layout(
             int(observation_size), int(action_size), observation_dtype
         )
-        self._specs = self._layout.specs(None)
+        # NumPy's dtype too: to compare it with TensorFlow's takes 3 us.
+        self._dtypes = [
+            (name, spec.dtype, np.dtype(spec.dtype.as_numpy_dtype))
+            for name, spec in self._layout.specs().items()
+        ]
         kernels = ops.kernels()
         self._storage: _Storage = (
             TensorStorage(self._layout, self.capacity, int(seed))
@@ -109,9 +113,9 @@ class ReplayBuffer:
         """
         self._storage.insert(
             [
-                _as_dtype(value, spec)
-                for value, spec in zip(
-                    transitions, self._specs.values(), strict=True
+                _as_dtype(value, *expected)
+                for value, expected in zip(
+                    transitions, self._dtypes, strict=True
                 )
             ]
         )
@@ -134,7 +138,7 @@ class ReplayBuffer:
         """
         _check_integer("updates", updates, 1)
         _check_integer("batch_size", batch_size, 1)
-        return Transition(*self._storage.sample(updates, batch_size))
+        return Transition(*self._storage.sample(int(updates), int(batch_size)))
 
     def signature(self, updates: int, batch_size: int) -> Transition:
         """Returns the `tf.TensorSpec` of each field of a sample.
@@ -233,26 +237,32 @@ class _KernelStorage:
         self._kernels.tfsac_replay_restore(self._handle, directory)
 
 
-def _as_dtype(value: Any, spec: tf.TensorSpec) -> Any:
+def _as_dtype(
+    value: Any, name: str, tensor_dtype: tf.DType, array_dtype: np.dtype
+) -> Any:
     """Returns a tensor or array of the dtype, the value itself if it is one."""
-    if getattr(value, "dtype", None) == spec.dtype:
+    # First what is usual: asking TensorFlow whether this is a tensor is slow.
+    if isinstance(value, np.ndarray) and value.dtype == array_dtype:
         return value
-    if not tf.is_tensor(value):
+    if tf.is_tensor(value):
+        if value.dtype == tensor_dtype:
+            return value
+    else:
         value = np.asarray(value)
-        dtype = spec.dtype.as_numpy_dtype
         # NumPy's own rule for assignments: precision may go, kind may not.
-        if np.can_cast(value.dtype, dtype, "same_kind"):
-            return value.astype(dtype)
+        if np.can_cast(value.dtype, array_dtype, "same_kind"):
+            return value.astype(array_dtype)
     raise TypeError(
-        f"{spec.name}: expected dtype {spec.dtype.name}. "
-        f"Received: dtype={value.dtype}"
+        f"{name}: expected dtype {array_dtype}. Received: dtype={value.dtype}"
     )
 
 
-def _check_integer(name: str, value: Any, minimum: int) -> None:
+def _check_integer(
+    name: str, value: Any, minimum: int, maximum: int = 2**63 - 1
+) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected an integer. Received: {value!r}")
-    if not minimum <= value < 2**63:
+    if not minimum <= value <= maximum:
         raise ValueError(
-            f"{name}: expected {minimum} to 2**63 - 1. Received: {value}"
+            f"{name}: expected {minimum} to {maximum}. Received: {value}"
         )
