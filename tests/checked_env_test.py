@@ -33,6 +33,16 @@ class LongEnv(CountingEnv):
         return self.breakage(*answer) if broken else answer
 
 
+class StuckEnv(CountingEnv):
+    """Fails in its second reset."""
+
+    def reset(self, **kwargs):
+        if self.resets == 1:
+            self.resets = 2
+            raise OSError("the robot is stuck")
+        return super().reset(**kwargs)
+
+
 def observation(new):
     return lambda o, r, te, tr, info: (new, r, te, tr, info)
 
@@ -120,38 +130,45 @@ class ErrorsTest(parameterized.TestCase, tf.test.TestCase):
             EnvStream(env).reset(0)
 
     def test_failing_reset_loses_no_transition(self):
-        class OnceEnv(CountingEnv):
-            def reset(self, **kwargs):
-                if self.resets == 1:
-                    self.resets = 2
-                    raise OSError("the robot is stuck")
-                return super().reset(**kwargs)
-
-        stream = EnvStream(OnceEnv())
+        stream = EnvStream(StuckEnv())
         stream.reset(0)
         times = []
         with self.assertRaisesRegex(EnvError, "after . steps.*OSError.*stuck"):
             while True:
                 times.append(stream.step(STILL).observation[0, 2])
-        self.assertLen(times, int(stream.env.state[3]))
+        self.assertLen(times, stream.env.lengths[0])
+        self.check_needs_reset(stream)
+
+    def test_failing_reset_amid_an_episode(self):
+        stream = EnvStream(StuckEnv())
+        stream.reset(0)
+        with self.assertRaisesRegex(EnvError, "after 0 steps.*OSError.*stuck"):
+            stream.reset()
+        self.check_needs_reset(stream)
+
+    def check_needs_reset(self, stream):
+        self.assertFalse(stream.is_running)
+        with self.assertRaisesRegex(EnvError, r"Call reset\(\)"):
+            stream.step(STILL)
         stream.reset()
-        self.assertEqual(stream.observation[0, 1], 1)
+        self.assertTrue(stream.is_running)
+        self.assertAllEqual(stream.observation[0, 1:3], [1, 0])
 
     def test_interrupted_step_is_no_transition(self):
         def interrupt(*answer):
             raise KeyboardInterrupt
 
-        stream = EnvStream(LongEnv(interrupt))
+        stream = EnvStream(LongEnv(interrupt, at=1))
         stream.reset(0)
         with self.assertRaises(KeyboardInterrupt):
-            for _ in range(3):
-                stream.step(STILL)
-        with self.assertRaisesRegex(EnvError, r"interrupted. Call reset\(\)"):
-            stream.observation  # noqa: B018
+            stream.step(STILL)
+        self.check_needs_reset(stream)
 
     def test_never_reset(self):
+        stream = EnvStream(CountingEnv())
+        self.assertFalse(stream.is_running)
         with self.assertRaisesRegex(EnvError, r"Call reset\(\)"):
-            EnvStream(CountingEnv()).step(STILL)
+            stream.step(STILL)
 
     def test_which_of_several(self):
         stream = EnvStream(counting_env.ID, 3)

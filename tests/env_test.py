@@ -12,7 +12,7 @@ from counting_env import CountingEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from hypothesis import strategies as st
 
-from tfsac.env import EnvStream, recipe
+from tfsac.env import EnvStream
 from tfsac.env_batch import derive_seeds
 from tfsac.transition import Transition
 
@@ -113,6 +113,13 @@ class TransitionsTest(parameterized.TestCase, tf.test.TestCase):
         transitions.next_observation[:, 0] = transitions.env_index
         self.check(transitions, episodes, num_envs)
         self.assertLen(transitions.reward, steps * num_envs)
+
+    @parameterized.parameters(*AutoresetMode)
+    def test_reset_at_any_time(self, mode):
+        stream = EnvStream(vector(3, mode))
+        for steps in range(20):  # also right after an episode's end
+            run(stream, 1 + steps)
+            self.check(*run(stream, 20), 3)
 
     def test_one_env(self):
         env = CountingEnv(reuse=True)
@@ -300,7 +307,7 @@ class ActionsTest(tf.test.TestCase):
 
 
 class PassedTest(parameterized.TestCase, tf.test.TestCase):
-    """What a user may pass, whose it is, and what can be made from it."""
+    """What a user may pass, and whose it is."""
 
     def test_closes_what_it_made_and_nothing_else(self):
         with mock.patch.object(CountingEnv, "close") as close:
@@ -345,45 +352,6 @@ class PassedTest(parameterized.TestCase, tf.test.TestCase):
             ValueError, "(?s)autoreset_mode.*'SyncVectorEnv'.*guess"
         ):
             EnvStream(env)
-
-    def test_recipe_makes_the_like(self):
-        env = gymnasium.make(counting_env.ID, index=3, max_episode_steps=9)
-        env = gymnasium.wrappers.TimeAwareObservation(env)
-        for made in (
-            gymnasium.make(recipe(env)),
-            gymnasium.make(recipe(gymnasium.make_vec(env.spec, num_envs=2))),
-        ):
-            self.assertIsNot(made.unwrapped, env.unwrapped)
-            self.assertEqual(made.reset()[0][0], 3)
-            self.assertEqual(made.observation_space, env.observation_space)
-            self.assertEqual(made.spec.max_episode_steps, 9)
-        self.assertEqual(recipe(counting_env.ID), counting_env.ID)
-
-    def test_recipe_opens_no_windows(self):
-        env = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
-        env.spec.kwargs["render_mode"] = "human"
-        self.assertNotIn("render_mode", recipe(env).kwargs)
-        self.assertIn("render_mode", env.spec.kwargs)
-
-    def test_no_recipe(self):
-        class Unrecorded(gymnasium.Wrapper):
-            pass
-
-        for env in (
-            CountingEnv(),
-            Unrecorded(gymnasium.make(counting_env.ID)),
-            vector(2, NEXT_STEP),
-            gymnasium.wrappers.vector.ClipReward(
-                gymnasium.make_vec(counting_env.ID, num_envs=2), 0, 1
-            ),
-            gymnasium.make_vec(
-                counting_env.ID,
-                num_envs=2,
-                wrappers=[gymnasium.wrappers.RecordEpisodeStatistics],
-            ),
-        ):
-            with self.assertRaisesRegex(ValueError, "spec.*validation_env="):
-                recipe(env)
 
 
 if __name__ == "__main__":

@@ -136,5 +136,48 @@ class EvaluateTest(parameterized.TestCase, tf.test.TestCase):
                 evaluate(where, act, 1, spaces=(SPACES[0], action))
 
 
+class RecipeTest(tf.test.TestCase):
+    """Evaluation makes environments of its own."""
+
+    def test_makes_the_like(self):
+        env = gymnasium.make(counting_env.ID, index=3, max_episode_steps=9)
+        env = gymnasium.wrappers.TimeAwareObservation(env)
+        for made in (
+            gymnasium.make(recipe(env)),
+            gymnasium.make(recipe(gymnasium.make_vec(env.spec, num_envs=2))),
+        ):
+            self.assertIsNot(made.unwrapped, env.unwrapped)
+            self.assertEqual(made.reset()[0][0], 3)
+            self.assertEqual(made.observation_space, env.observation_space)
+            self.assertEqual(made.spec.max_episode_steps, 9)
+        self.assertEqual(recipe(counting_env.ID), counting_env.ID)
+
+    def test_opens_no_windows(self):
+        env = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
+        env.spec.kwargs["render_mode"] = "human"
+        self.assertNotIn("render_mode", recipe(env).kwargs)
+        self.assertIn("render_mode", env.spec.kwargs)
+
+    def test_nothing_to_make_it_from(self):
+        class Unrecorded(gymnasium.Wrapper):
+            pass
+
+        for env in (
+            CountingEnv(),
+            Unrecorded(gymnasium.make(counting_env.ID)),
+            SyncVectorEnv([CountingEnv] * 2),
+            gymnasium.wrappers.vector.ClipReward(
+                gymnasium.make_vec(counting_env.ID, num_envs=2), 0, 1
+            ),
+            gymnasium.make_vec(
+                counting_env.ID,
+                num_envs=2,
+                wrappers=[gymnasium.wrappers.RecordEpisodeStatistics],
+            ),
+        ):
+            with self.assertRaisesRegex(ValueError, "spec.*validation_env="):
+                recipe(env)
+
+
 if __name__ == "__main__":
     tf.test.main()
