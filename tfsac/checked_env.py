@@ -23,13 +23,17 @@ class EnvError(RuntimeError):
     """An environment raised, or returned what it must not."""
 
 
+def env_id(env: EnvLike) -> str:
+    """Returns the id of an environment, or the name of its class."""
+    if isinstance(env, str):
+        return env
+    spec = env if isinstance(env, EnvSpec) else env.spec
+    return spec.id if spec else type(getattr(env, "unwrapped", env)).__name__
+
+
 def describe(env: EnvLike) -> str:
     """Returns what messages call an environment."""
-    if isinstance(env, str):
-        return f"environment {env!r}"
-    spec = env if isinstance(env, EnvSpec) else env.spec
-    name = spec.id if spec else type(getattr(env, "unwrapped", env)).__name__
-    return f"environment {name!r}"
+    return f"environment {env_id(env)!r}"
 
 
 class CheckedEnv:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfsac.acting import Policy
-from tfsac.checked_env import describe
+from tfsac.checked_env import env_id
 from tfsac.spaces_json import space_to_dict
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _card(agent: "SAC") -> dict[str, Any]:
         "action_space": space_to_dict(agent.action_space),
         "config": dataclasses.asdict(agent.config),
         "training": {
-            "env": None if agent.env is None else describe(agent.env),
+            "env": None if agent.env is None else env_id(agent.env),
             "seed": agent.seed,
             "env_steps": agent.env_steps,
             "updates": agent.updates,
