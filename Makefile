@@ -14,7 +14,14 @@ CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
 KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
 # The core knows no TensorFlow, and is tested without it.
 CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %.h,$(KERNEL_SOURCES))
-CPP_TESTS := $(patsubst kernels/%.cc,build/cpp/%,$(wildcard kernels/*_test.cc))
+SANITIZE_memory := address,undefined
+SANITIZE_threads := thread
+CPP_TESTS := $(foreach sanitizer,memory threads,$(patsubst \
+  kernels/%.cc,build/cpp/$(sanitizer)/%,$(wildcard kernels/*_test.cc)))
+# The thread sanitizer cannot cope with addresses as random as some kernels
+# make them; where that can be switched off for a process, it is.
+UNRANDOMISED := $(shell setarch --addr-no-randomize true 2>/dev/null \
+  && echo setarch --addr-no-randomize)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -49,7 +56,7 @@ types: $(VENV)/dev  ## check types
 
 .PHONY: cpp-test
 cpp-test: $(CPP_TESTS)  ## test the C++ core, under sanitizers
-	@set -e; for test in $^; do echo $$test; $$test; done
+	@set -e; for test in $^; do echo $$test; $(UNRANDOMISED) $$test; done
 
 .PHONY: pytest
 pytest: $(VENV)/dev $(KERNELS)  ## test the library
@@ -93,8 +100,8 @@ $(VENV)/dev: $(VENV)/build setup.py
 $(KERNELS): $(KERNEL_SOURCES) setup.py | $(VENV)/build
 	$(BIN)/python setup.py build_ext --inplace
 
-build/cpp/%: kernels/%.cc $(CPP_SOURCES)
+$(CPP_TESTS): $(CPP_SOURCES)
 	@mkdir -p $(@D)
 	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror -pthread \
-	  -fsanitize=address,undefined -fno-sanitize-recover=all \
-	  -o $@ $< $(CORE_SOURCES)
+	  -fsanitize=$(SANITIZE_$(notdir $(@D))) -fno-sanitize-recover=all \
+	  -o $@ kernels/$(@F).cc $(CORE_SOURCES)
