@@ -167,4 +167,4 @@ def _info(args: argparse.Namespace) -> bool:
     print(f"kernels {ops.status()}")
     for device in tf.config.list_physical_devices():
         print(f"device {device.name}")
-    return ops.kernels() is not None or not args.require_kernels
+    return ops.loaded() or not args.require_kernels

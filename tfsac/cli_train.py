@@ -56,7 +56,7 @@ def train(args: argparse.Namespace) -> bool:
 def _require_same_run(agent: Any, given: dict[str, Any]) -> None:
     """Refuses options that differ from those of the run in DIR."""
     saved = {
-        "env": agent.env_name,
+        "env": agent.env,
         "seed": agent.seed,
         "num_envs": agent.num_envs,
         **dataclasses.asdict(agent.config),

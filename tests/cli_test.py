@@ -1,0 +1,240 @@
+"""The command line, mostly as a user meets it: in fresh processes."""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import tensorflow as tf
+from absl.testing import parameterized
+
+from tfsac import cli, cli_train
+from tfsac.config import SACConfig
+
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from tfsac.cli import main; sys.exit(main())",
+]
+SMALL = ["--hidden-units", "8,8", "--batch-size", "16", "--random-steps", "50"]
+
+
+def start(*args, **env):
+    return subprocess.Popen(
+        [*COMMAND, *map(str, args)],
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*args, **env):
+    process = start(*args, **env)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+class TrainTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.get_temp_dir())
+        self.out = self.folder / "run"
+
+    def train(self, env_id, steps, *options, **env):
+        options = ["--steps", steps, "--out", self.out, *options]
+        return run("train", env_id, *options, **env)
+
+    def history(self):
+        header, *rows = (self.out / "history.csv").read_text().splitlines()
+        column = header.split(",").index("env_steps")
+        return [int(float(row.split(",")[column])) for row in rows]
+
+    def test_train_go_on_evaluate_export(self):
+        code, output, errors = self.train("Pendulum-v1", 100, *SMALL)
+        self.assertEqual(code, 0, msg=errors)
+        self.assertIn("100 of 100 steps", output)
+        self.assertEqual(self.history(), list(range(10, 101, 10)))
+
+        with self.subTest("a larger number of steps goes on"):
+            code, output, errors = self.train("Pendulum-v1", 125)
+            self.assertEqual(code, 0, msg=errors)
+            self.assertIn("Going on with", output)
+            self.assertEqual(self.history()[10:], [112, 124, 125])
+        with self.subTest("the same number has nothing to do"):
+            code, output, _ = self.train("Pendulum-v1", 125)
+            self.assertEqual(code, 0)
+            self.assertLen(self.history(), 13)
+        with self.subTest("another option is refused"):
+            code, _, errors = self.train("Pendulum-v1", 200, "--tau", "0.5")
+            self.assertEqual(code, 2)
+            self.assertIn("holds a run with tau=0.005", errors)
+        with self.subTest("evaluate"):
+            code, output, errors = run("evaluate", self.out, "--episodes", 2)
+            self.assertEqual(code, 0, msg=errors)
+            self.assertRegex(output, r"episode_return -\d+")
+            self.assertIn("episode_length 200", output)
+        with self.subTest("export"):
+            model = self.out / "exported"
+            code, output, errors = run("export", self.out, model)
+            self.assertEqual(code, 0, msg=errors)
+            self.assertEqual(output.strip(), str(model / "1"))
+            self.assertTrue((model / "1" / "saved_model.pb").exists())
+
+    def test_interrupt_stops_saves_and_can_go_on(self):
+        process = start(
+            "train", "Pendulum-v1", "--steps", 50_000, "--out", self.out, *SMALL
+        )
+        for line in process.stdout:  # the first epoch has begun
+            if "Epoch" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, 130, msg=errors)
+        self.assertIn("To go on, give the same command again", output)
+        self.assertIn("Stopping after this step", errors)
+        self.assertNotIn("Traceback", errors)
+        [steps] = self.history()
+        self.assertLess(steps, 5_000)
+
+        code, output, errors = self.train("Pendulum-v1", steps + 5)
+        self.assertEqual(code, 0, msg=errors)
+        self.assertIn(f"from step {steps:,}", output)
+        self.assertEqual(self.history()[-1], steps + 5)
+
+    def test_interrupt_twice_stops_at_once(self):
+        process = start(
+            "train", "Pendulum-v1", "--steps", 50_000, "--out", self.out, *SMALL
+        )
+        for line in process.stdout:
+            if "Epoch" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        for line in process.stderr:
+            if "Stopping after this step" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, 130, msg=errors)
+        self.assertNotIn("Traceback", errors)
+
+    def test_failing_env_keeps_what_was_learned(self):
+        (self.folder / "broken.py").write_text(
+            textwrap.dedent("""
+                import gymnasium
+                from gymnasium.envs.classic_control import PendulumEnv
+
+                class Broken(PendulumEnv):
+                    steps = 0
+
+                    def step(self, action):
+                        Broken.steps += 1
+                        if Broken.steps > 70:
+                            raise OSError("the cable is loose")
+                        return super().step(action)
+
+                gymnasium.register("Broken-v0", Broken, max_episode_steps=200)
+            """)
+        )
+        code, _, errors = self.train(
+            "broken:Broken-v0", 500, *SMALL, PYTHONPATH=str(self.folder)
+        )
+        self.assertEqual(code, 2, msg=errors)
+        self.assertIn("the cable is loose", errors.splitlines()[-1])
+        self.assertNotIn("Traceback", errors)
+        self.assertTrue((self.out / "agent.keras").exists())
+
+
+class InfoTest(tf.test.TestCase):
+    def test_versions_kernels_and_devices(self):
+        code, output, errors = run("info", "--require-kernels")
+        self.assertEqual(code, 0, msg=output + errors)
+        self.assertIn(f"tensorflow {tf.__version__}", output)
+        self.assertIn("kernels loaded", output)
+        self.assertIn("device /physical_device:CPU:0", output)
+
+    def test_without_kernels(self):
+        code, output, _ = run("info", TFSAC_KERNELS="off")
+        self.assertEqual(code, 0)
+        self.assertIn("kernels off, as TFSAC_KERNELS=off asks", output)
+        code, output, _ = run("info", "--require-kernels", TFSAC_KERNELS="off")
+        self.assertEqual(code, 1)
+        self.assertIn("kernels off", output)
+
+
+class OptionsTest(parameterized.TestCase, tf.test.TestCase):
+    """Options come from `SACConfig`, and a wrong one gets one line."""
+
+    def call(self, *args):
+        """Returns the exit code, output and errors of a call in process."""
+        output, errors = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            try:
+                code = cli.main(args)
+            except SystemExit as exit_:
+                code = exit_.code
+        return code, output.getvalue(), errors.getvalue()
+
+    def test_help_names_every_field_with_its_description(self):
+        code, output, _ = self.call("train", "--help")
+        self.assertEqual(code, 0)
+        text = " ".join(output.split())
+        for field in dataclasses.fields(SACConfig):
+            self.assertIn(f"--{field.name.replace('_', '-')}", text)
+        self.assertIn("gamma, in [0, 1]. Defaults to `0.99`.", text)
+        self.assertIn("upper bound on the same. Defaults to `2.0`.", text)
+
+    @parameterized.parameters(
+        ("--discount=0.5", "discount", 0.5),
+        ("--temperature=0.1", "temperature", 0.1),
+        ("--temperature=none", "temperature", None),
+        ("--no-backup-entropy", "backup_entropy", False),
+        ("--backup-entropy", "backup_entropy", True),
+        ("--batch-size=64", "batch_size", 64),
+        ("--hidden-units=64,32", "hidden_units", (64, 32)),
+        ("--hidden-units=64", "hidden_units", (64,)),
+        ("--activation=tanh", "activation", "tanh"),
+    )
+    def test_option_becomes_a_field(self, option, name, value):
+        parser = argparse.ArgumentParser()
+        cli_train.add_options(parser)
+        args = parser.parse_args(["E", "--steps=1", "--out=o", option])
+        self.assertEqual(getattr(args, name), value)
+        self.assertIs(type(getattr(args, name)), type(value))
+
+    @parameterized.parameters(
+        ("train E --out o", "--steps"),
+        ("train E --out o --steps 0", "at least 1. Received: '0'"),
+        ("train E --out o --steps 1e4", "at least 1. Received: '1e4'"),
+        ("train E --out o --steps 9 --tau big", "--tau: invalid float"),
+        ("train E --out o --steps 9 --tau 2", "tau must be a number in (0, 1]"),
+        ("train E --out o --steps 9 --temperature x", "float or none"),
+        ("train E --out o --steps 9 --hidden-units 8,", "comma-separated int"),
+        ("train E --out o --steps 9 --discoun 0.9", "--discoun"),
+        ("train NoSuchEnv-v0 --out o --steps 9", "NoSuchEnv"),
+        ("train CartPole-v1 --out o --steps 9", "continuous actions"),
+        ("evaluate no/such/run", "no/such/run"),
+        ("evaluate o --episodes none", "at least 1. Received: 'none'"),
+        ("export no/such/run o", "no/such/run"),
+        ("fly", "'fly'"),
+        ("", "COMMAND"),
+    )
+    def test_user_error_is_one_line(self, command, expected):
+        code, _, errors = self.call(*command.split())
+        self.assertEqual(code, 2)
+        self.assertIn(expected, errors)
+        self.assertLen(errors.splitlines(), 1)
+
+
+if __name__ == "__main__":
+    tf.test.main()
