@@ -193,9 +193,7 @@ class LogProbTest(parameterized.TestCase, tf.test.TestCase):
         z = 6.5 * nodes
         unit = np.tanh(mean + np.exp(log_std) * z)
         actions = scale(unit, *np.float32(bounds))[:, np.newaxis]
-        jacobian = (
-            (bounds[1] - bounds[0]) / 2 * (1 - unit**2) * np.exp(log_std)
-        )
+        jacobian = (bounds[1] - bounds[0]) / 2 * (1 - unit**2) * np.exp(log_std)
         probability = np.exp(agent.log_prob(np.zeros((200, 4)), actions))
         total = (6.5 * weights * probability * jacobian).sum()
         self.assertAllClose(total, 1, atol=2e-3)

@@ -84,9 +84,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(ends, calls)
 
     def test_remainders_carry_over_fits(self):
-        agent = small_agent.make(
-            counting_env.ID, train_every=4, random_steps=0
-        )
+        agent = small_agent.make(counting_env.ID, train_every=4, random_steps=0)
         calls = []
         for _ in range(4):
             fit(agent, 3)
@@ -153,9 +151,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(agent.env_steps, 25)
 
     def test_hooks_in_keras_order(self):
-        agent = small_agent.make(
-            counting_env.ID, random_steps=0, train_every=2
-        )
+        agent = small_agent.make(counting_env.ID, random_steps=0, train_every=2)
         order = []
 
         class Note(keras.callbacks.Callback):
@@ -250,9 +246,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(logs["steps_per_second"], [6 / 2, 4 / 1])
 
     def test_stopping_in_the_middle_of_an_epoch(self):
-        agent = small_agent.make(
-            counting_env.ID, num_envs=4, random_steps=0
-        )
+        agent = small_agent.make(counting_env.ID, num_envs=4, random_steps=0)
         ends = []
 
         def stop(batch, logs):

@@ -67,7 +67,6 @@ def save(
 
     # Only what is ours is replaced: others may keep their logs beside it.
     root = pathlib.Path(path)
-    root.mkdir(parents=True, exist_ok=True)
     with _replacing(str(root / _AGENT)) as aside:
         keras.Model.save(agent, aside, **kwargs)
         if include_replay:  # which replaces an earlier one at once, too
@@ -81,6 +80,8 @@ def _replacing(path: str) -> Iterator[str]:
     """Gives a path to write to, and renames that to `path` if all goes well."""
     folder, name = os.path.split(path)
     aside = os.path.join(folder, f".new.{name}")
+    if folder:
+        tf.io.gfile.makedirs(folder)
     try:
         yield aside
         tf.io.gfile.rename(aside, path, overwrite=True)

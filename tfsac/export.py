@@ -66,7 +66,9 @@ def export(agent: "SAC", directory: str) -> str:
         tf.saved_model.save(module, str(aside), signatures)
         extra = aside / "assets.extra"
         extra.mkdir()
-        (extra / "tfsac.json").write_text(json.dumps(_card(agent), indent=2))
+        # A config may hold NumPy's numbers, which JSON does not know.
+        card = json.dumps(_card(agent), indent=2, default=lambda x: x.item())
+        (extra / "tfsac.json").write_text(card)
         aside.rename(final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

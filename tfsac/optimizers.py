@@ -27,6 +27,11 @@ class Optimizers:
         """Updates so far."""
         return self.optimizers[0].iterations
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Those of all, which `summary` counts."""
+        return [v for each in self.optimizers for v in each.variables]
+
 
 def resolve(
     name: str,
