@@ -42,13 +42,13 @@ test: lint types cpp-test kernels pytest  ## everything that checks the project
 lint: $(VENV)/dev  ## check format and style of Python and C++
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES) tests/serve.cc
 
 .PHONY: format
 format: $(VENV)/dev  ## format Python and C++, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP_SOURCES)
+	$(BIN)/clang-format -i $(CPP_SOURCES) tests/serve.cc
 
 .PHONY: types
 types: $(VENV)/dev  ## check types
