@@ -140,7 +140,9 @@ class TrainTest(tf.test.TestCase):
                 break
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=300)
-        self.assertEqual(process.returncode, 130, msg=errors)
+        # Ended by the signal itself, which a shell reports as 130 too; or the
+        # first one was done before the second came.
+        self.assertIn(process.returncode, (-signal.SIGINT, 130), msg=errors)
         self.assertNotIn("Traceback", errors)
 
     def test_failing_env_keeps_what_was_learned(self):

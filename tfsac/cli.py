@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tfsac: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
-        if not isinstance(error, _user_errors()):
+        if not _is_user_error(error):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"tfsac: error: {message}", file=sys.stderr)
@@ -60,19 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _INTERRUPTED if args.command is cli_train.train else 1
 
 
-def _user_errors() -> tuple[type[Exception], ...]:
-    """The errors whose message says enough, without a traceback."""
+def _is_user_error(error: Exception) -> bool:
+    """Whether the error's message says enough, without a traceback."""
+    if isinstance(error, (ValueError, OSError)):
+        return True
     import gymnasium
     import tensorflow as tf
 
     import tfsac
 
-    return (
-        tfsac.EnvError,
-        ValueError,
-        OSError,
-        gymnasium.error.Error,
-        tf.errors.OpError,
+    return isinstance(
+        error, (tfsac.EnvError, gymnasium.error.Error, tf.errors.OpError)
     )
 
 

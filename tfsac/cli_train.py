@@ -137,7 +137,7 @@ class _Interrupt:
         signal.signal(signal.SIGINT, self._previous)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         # Not print: the signal may have come in the middle of another one.
         os.write(
             2, b"\nStopping after this step. Ctrl-C again stops at once.\n"
