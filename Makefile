@@ -33,7 +33,8 @@ help:  ## list the targets
 
 .PHONY: quickstart
 quickstart: $(VENV)/package $(KERNELS)  ## install, train on Pendulum, export, act
-	$(BIN)/python examples/quickstart.py
+	@# Without TensorFlow's notes on the GPU that is not there.
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/quickstart.py
 
 .PHONY: test
 test: lint types cpp-test kernels pytest  ## everything that checks the project
