@@ -148,9 +148,15 @@ class TensorStorage:
         # Of more rows than the ring holds, only the last would survive.
         first = tf.maximum(count - self._capacity, 0)
         slots = tf.range(inserted + first, inserted + count) % self._capacity
-        for column, field in zip(self._columns, fields, strict=True):
-            column.scatter_update(tf.IndexedSlices(field[first:], slots))
-        return self._inserted.assign_add(count)
+        written = [
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=column.handle, indices=slots, updates=field[first:]
+            )
+            for column, field in zip(self._columns, fields, strict=True)
+        ]
+        # The section ends with what it returns, so that must come last.
+        with tf.control_dependencies(written):
+            return self._inserted.assign_add(count)
 
     def _grow(self, rows: tf.Tensor) -> None:
         """Allocates at least so many rows, and twice as many as before."""
@@ -199,8 +205,12 @@ class TensorStorage:
             alg=_PHILOX,
             dtype=tf.uint64,
         )
-        self._drawn.assign_add(tf.constant(count, tf.uint64))
-        return tf.slice(words, [tf.cast(drawn % 2, tf.int64)], [count])
+        moved = tf.raw_ops.AssignAddVariableOp(
+            resource=self._drawn.handle, value=tf.constant(count, tf.uint64)
+        )
+        # Before what the section returns, else the next draw may read the old.
+        with tf.control_dependencies([moved]):
+            return tf.slice(words, [tf.cast(drawn % 2, tf.int64)], [count])
 
 
 def _uniform_indices(words: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
