@@ -32,7 +32,7 @@ def loaded() -> bool:
 
 def status() -> str:
     """Describes the kernels in one line: what they are, or why not there."""
-    return _load(_FOLDER, _switched_off())[1].splitlines()[0]
+    return " ".join(_load(_FOLDER, _switched_off())[1].split())
 
 
 def warn_without_kernels() -> None:
