@@ -1,8 +1,4 @@
-"""The `tfsac` command: train, evaluate, export, info.
-
-TensorFlow is imported by the commands that need it, so that help and the
-refusal of a wrong option come at once.
-"""
+"""The `tfsac` command: train, evaluate, export, info."""
 
 import argparse
 import importlib.metadata
