@@ -19,16 +19,8 @@
 #include <vector>
 
 #include "crc32.h"
+#include "expect.h"
 #include "philox.h"
-
-#define EXPECT(condition)                                              \
-  do {                                                                 \
-    if (!(condition)) {                                                \
-      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, \
-                   #condition);                                        \
-      std::exit(1);                                                    \
-    }                                                                  \
-  } while (false)
 
 namespace tfsac {
 namespace {

@@ -18,6 +18,7 @@
 #include "tensorflow/core/framework/types.h"
 #include "tensorflow/core/lib/core/refcount.h"
 #include "tensorflow/core/lib/core/threadpool.h"
+#include "to_absl.h"
 
 namespace tfsac {
 namespace {
@@ -31,26 +32,6 @@ using tensorflow::Tensor;
 using tensorflow::TensorShape;
 using tensorflow::tstring;
 using tensorflow::thread::ThreadPool;
-
-absl::Status ToAbsl(const Status& status) {
-  switch (status.code()) {
-    case Code::kOk:
-      return absl::OkStatus();
-    case Code::kInvalidArgument:
-      return absl::InvalidArgumentError(status.message());
-    case Code::kNotFound:
-      return absl::NotFoundError(status.message());
-    case Code::kPermissionDenied:
-      return absl::PermissionDeniedError(status.message());
-    case Code::kResourceExhausted:
-      return absl::ResourceExhaustedError(status.message());
-    case Code::kDataLoss:
-      return absl::DataLossError(status.message());
-    case Code::kUnavailable:
-      return absl::UnavailableError(status.message());
-  }
-  return absl::InternalError(status.message());
-}
 
 // The buffer as TensorFlow holds it: freed when the last tensor that holds its
 // handle is.
