@@ -13,7 +13,8 @@ KERNELS := tfsac/_kernels.so
 CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
 KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
 # The core knows no TensorFlow, and is tested without it.
-CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %.h,$(KERNEL_SOURCES))
+CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %_xla.cc %.h,\
+  $(KERNEL_SOURCES))
 SANITIZE_memory := address,undefined
 SANITIZE_threads := thread
 CPP_TESTS := $(foreach sanitizer,memory threads,$(patsubst \

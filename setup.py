@@ -73,11 +73,7 @@ class BuildKernels(build_ext):
         answer = _output([sys.executable, "-c", ASK_TENSORFLOW], cwd=temporary)
         tensorflow = json.loads(answer.splitlines()[-1])
         own_flags = FLAGS + shlex.split(os.environ.get("CXXFLAGS", ""))
-        flags = own_flags + [
-            # System headers are exempt from warnings; TensorFlow's need it.
-            flag.replace("-I", "-isystem", 1) if flag[:2] == "-I" else flag
-            for flag in tensorflow["compile"]
-        ]
+        flags = own_flags + _with_system_headers(tensorflow["compile"])
 
         def compile_source(source):
             target = temporary / (pathlib.Path(source).stem + ".o")
@@ -88,6 +84,7 @@ class BuildKernels(build_ext):
             objects = list(pool.map(compile_source, SOURCES))
         library = temporary / "_kernels.so"
         link = ["-shared", *objects, "-o", str(library), *tensorflow["link"]]
+        link.append("-l:libtensorflow_cc.so.2")  # has the XLA compiler
         _output([*compiler, *link])
         info = {
             "tensorflow": tensorflow["tensorflow"],
@@ -113,6 +110,26 @@ class PlatformWheel(bdist_wheel):
     def get_tag(self):
         """Returns (Python, ABI, platform)."""
         return "py3", "none", super().get_tag()[2]
+
+
+def _with_system_headers(flags):
+    """Exempts headers that are not ours from warnings; TensorFlow's need it.
+
+    And adds two folders of its includes that it forgets, which XLA's need.
+    """
+    result = []
+    for flag in flags:
+        if not flag.startswith("-I"):
+            result.append(flag)
+            continue
+        include = pathlib.Path(flag[2:])
+        forgotten = ("highwayhash", "farmhash_archive/src")
+        for folder in (
+            include,
+            *(include / "external" / name for name in forgotten),
+        ):
+            result += ["-isystem", str(folder)]
+    return result
 
 
 def _output(command, cwd=None):

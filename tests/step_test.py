@@ -8,7 +8,7 @@ from absl.testing import parameterized
 from gymnasium.spaces import Box
 
 import tfsac
-from tfsac import step
+from tfsac import mlp, ops, step
 
 B, A = 16, 2
 OBSERVATION_SIZE = 3
@@ -132,6 +132,27 @@ class ModesTest(tf.test.TestCase):
         self.assertLessEqual(
             np.linalg.norm(xla - graph), 1e-3 * np.linalg.norm(graph - start)
         )
+
+    def test_kernels_and_tensorflow_agree_over_50_updates(self):
+        if not ops.loaded():
+            self.skipTest(ops.status())
+        kernels, plain = make_agent(jit_compile=True), make_agent(True)
+        start = weights(kernels)
+        for agent in (kernels, plain):
+            agent.replay.insert(transitions(200))
+        for _ in range(50):
+            ours = kernels.update()
+            with mlp.tensorflow_only():  # which counts when it is traced
+                theirs = plain.update()
+            for name in step.METRICS:
+                self.assertAllClose(
+                    ours[name], theirs[name], rtol=1e-4, atol=1e-6
+                )
+        ours, theirs = weights(kernels), weights(plain)
+        self.assertLessEqual(
+            np.linalg.norm(ours - theirs), 1e-3 * np.linalg.norm(ours - start)
+        )
+        self.assertFalse(np.array_equal(ours, theirs))  # each had its own path
 
     def test_twenty_updates_are_the_same_in_one_call_or_in_twenty(self):
         together, apart = make_agent(), make_agent()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from tfsac import mlp
 from tfsac.acting import Policy
 from tfsac.checked_env import env_id
 from tfsac.spaces_json import space_to_dict
@@ -82,11 +83,16 @@ def _module(policy: Policy) -> tf.Module:
 
     @tf.function(input_signature=[rows])
     def act(observations: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"actions": policy.deterministic(observations)}
+        with mlp.tensorflow_only():
+            actions = policy.deterministic.python_function(observations)
+        return {"actions": actions}
 
     @tf.function(input_signature=[rows, tf.TensorSpec([2], tf.int64, "seed")])
     def sample(observations: tf.Tensor, seed: tf.Tensor) -> dict[str, Any]:
-        actions, log_prob = policy.seeded(observations, seed)
+        with mlp.tensorflow_only():
+            actions, log_prob = policy.seeded.python_function(
+                observations, seed
+            )
         return {"actions": actions, "log_prob": log_prob}
 
     module = tf.Module(name="policy")

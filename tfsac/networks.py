@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfsac import mlp
 from tfsac.config import SACConfig
 from tfsac.noise import Seeds
 from tfsac.spaces import Flattener
@@ -80,9 +81,15 @@ class Actor(keras.Model):
     def call(self, observation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the Gaussian's mean and log standard deviation."""
         x = tf.cast(observation, self.compute_dtype)
-        for layer in self.hidden_layers:
-            x = layer(x)
-        mean, log_std = tf.split(self.head(x), 2, axis=-1)
+        layers = [*self.hidden_layers, self.head]
+        if mlp.serves(self.activation, self.compute_dtype):
+            kernels = [layer.kernel[tf.newaxis] for layer in layers]
+            biases = [layer.bias[tf.newaxis] for layer in layers]
+            x = mlp.dense_stack([x], kernels, biases, self.activation)[0]
+        else:
+            for layer in layers:
+                x = layer(x)
+        mean, log_std = tf.split(x, 2, axis=-1)
         return mean, log_std
 
     def get_config(self) -> dict[str, Any]:
@@ -156,10 +163,17 @@ class Critic(keras.Model):
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Returns Q(s, a) of each member, `[N, B]`."""
         observation, action = inputs
-        x = tf.concat([tf.cast(observation, action.dtype), action], axis=-1)
-        for layer in self.ensemble_layers:
-            x = layer(x)
-        return tf.squeeze(x, axis=-1)
+        x = [tf.cast(observation, action.dtype), action]
+        layers = self.ensemble_layers
+        if mlp.serves(self.activation, self.compute_dtype):
+            kernels = [layer.kernel for layer in layers]
+            biases = [layer.bias for layer in layers]
+            q = mlp.dense_stack(x, kernels, biases, self.activation)
+        else:
+            q = tf.concat(x, axis=-1)
+            for layer in layers:
+                q = layer(q)
+        return tf.squeeze(q, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

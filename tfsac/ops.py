@@ -6,6 +6,7 @@ kernels cannot serve, pure TensorFlow does, with the same results. Set
 `TFSAC_KERNELS=off` in the environment to choose that.
 """
 
+import ctypes
 import functools
 import json
 import os
@@ -72,12 +73,25 @@ def _load(
         )
     try:
         module = tf.load_op_library(str(library))
-    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        simd = _simd(library)  # which a library of an older tfsac has not
+    except (
+        tf.errors.OpError,
+        AttributeError,
+        OSError,
+        RuntimeError,
+    ) as error:
         return None, f"cannot load {library}: {error}; {_BUILD}"
     return module, (
         f"loaded, built for TensorFlow {built_for} by "
-        f"{info.get('compiler', 'an unknown compiler')}"
+        f"{info.get('compiler', 'an unknown compiler')}, for {simd}"
     )
+
+
+def _simd(library: pathlib.Path) -> str:
+    """The instruction set that the dense layers use on this CPU."""
+    function = ctypes.CDLL(str(library)).tfsac_simd
+    function.restype = ctypes.c_char_p
+    return function().decode()
 
 
 def _build_info(path: pathlib.Path) -> dict[str, Any]:
