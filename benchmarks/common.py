@@ -8,6 +8,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -53,6 +54,23 @@ def write_csv(path: str | os.PathLike, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(described[0]))
         writer.writeheader()
         writer.writerows(described)
+
+
+def fma_peak(threads: int) -> float:
+    """Measures the GFLOP/s of fused multiply-adds, by `fma_peak.cc`.
+
+    Args:
+        threads: How many threads share this process's cores.
+    """
+    source = pathlib.Path(__file__).with_name("fma_peak.cc")
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/fma_peak"
+        flags = ["-O3", "-march=native", "-pthread", "-o", program]
+        subprocess.run(["g++", *flags, str(source)], check=True)
+        answer = subprocess.run(
+            [program, str(threads)], check=True, capture_output=True, text=True
+        )
+    return float(answer.stdout)
 
 
 def _relative(argument: str) -> str:

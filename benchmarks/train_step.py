@@ -7,12 +7,14 @@ batch 256. Each number of threads runs in a process of its own, pinned to as
 many cores. In it all cases run in turn, round after round, so that a change in
 the machine meets all of them; the numbers are medians over rounds.
 
-- "eager", "graph", "xla": the train step, on batches that are there already;
-- "update": `agent.update(K)` with XLA, which samples them from replay too.
+- "eager", "graph", "xla": the train step on TensorFlow's own ops, on batches
+  that are there already;
+- "kernels": with XLA and the C++ kernels, as the library runs it;
+- "update": `agent.update(K)` in the same way, which samples from replay too.
 
-The floor is the step's arithmetic over what a 2048 x 2048 float32 matrix
-product of TensorFlow reaches in the same rounds on the same threads (its best
-round): no step that consists of matrix products runs faster than that.
+The floor is the step's arithmetic over what fused multiply-adds reach on as
+many threads just before (`fma_peak.cc`): no step that consists of matrix
+products runs faster than that. `share` is the floor over the time.
 """
 
 import argparse
@@ -26,8 +28,6 @@ from collections.abc import Callable
 import common
 
 OBSERVATION, ACTION, HIDDEN, BATCH = 17, 6, 256, 256
-MATRIX = 2048
-MATMUL = "matmul"
 
 
 def main() -> None:
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--updates", type=int, nargs="+", default=[1, 8, 20])
+    parser.add_argument("--modes", nargs="+", help="defaults to all")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="of each case in each round"
@@ -55,12 +56,15 @@ def measure(threads: int, args: argparse.Namespace) -> list[dict]:
     cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
     load = os.getloadavg()[0]
+    peak = common.fma_peak(threads)
 
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     cases = _cases(args.updates)
+    if args.modes:
+        cases = {c: call for c, call in cases.items() if c[0] in args.modes}
     seconds: dict = {case: [] for case in cases}
     for i in range(args.rounds + 1):
         for case, call in cases.items():
@@ -69,7 +73,6 @@ def measure(threads: int, args: argparse.Namespace) -> list[dict]:
                 seconds[case].append(each)
         print(f"{threads} threads: round {i} of {args.rounds}", flush=True)
 
-    peak = 2 * MATRIX**3 / min(seconds.pop((MATMUL, 1)))
     rows = []
     for (mode, updates), times in seconds.items():
         ms = [1e3 * t / updates for t in times]
@@ -81,8 +84,11 @@ def measure(threads: int, args: argparse.Namespace) -> list[dict]:
                 "ms_per_update": round(statistics.median(ms), 3),
                 "ms_best": round(min(ms), 3),
                 "ms_worst": round(max(ms), 3),
-                "floor_ms": round(1e3 * step_flops() / peak, 3),
-                "peak_gflops": round(peak / 1e9, 1),
+                "floor_ms": round(1e-6 * step_flops() / peak, 3),
+                "share": round(
+                    1e-6 * step_flops() / peak / statistics.median(ms), 3
+                ),
+                "peak_gflops": peak,
                 "rounds": args.rounds,
                 "load_before": round(load, 2),
             }
@@ -91,7 +97,7 @@ def measure(threads: int, args: argparse.Namespace) -> list[dict]:
         print(
             f"{mode:>6} K={updates:<2} {threads} threads: "
             f"{row['ms_per_update']} ms per update ({row['ms_best']} to "
-            f"{row['ms_worst']}), floor {row['floor_ms']} ms"
+            f"{row['ms_worst']}), {row['share']:.0%} of the peak"
         )
     return rows
 
@@ -103,7 +109,7 @@ def _cases(all_updates: list[int]) -> dict[tuple[str, int], Callable]:
     import tensorflow as tf
 
     import tfsac
-    from tfsac import step
+    from tfsac import mlp, step
     from tfsac.transition import Transition
 
     observation = gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVATION,))
@@ -125,7 +131,7 @@ def _cases(all_updates: list[int]) -> dict[tuple[str, int], Callable]:
         env_index=np.zeros(rows, np.int32),
     )
     agents = {}
-    for mode in ("eager", "graph", "xla", "update"):
+    for mode in ("eager", "graph", "xla", "kernels", "update"):
         # Of its own each, so that no step changes what another one sees.
         agents[mode] = tfsac.SAC((observation, action), config, seed=0)
         agents[mode].compile(jit_compile=mode != "graph")
@@ -136,18 +142,20 @@ def _cases(all_updates: list[int]) -> dict[tuple[str, int], Callable]:
         for k in range(batches.reward.shape[0]):
             batch = Transition(*(field[k] for field in batches))
             noise = agent.learning_noise.draw((2, BATCH, ACTION))
-            metrics = step.update(agent, batch, noise)
+            with mlp.tensorflow_only():
+                metrics = step.update(agent, batch, noise)
         return metrics
 
-    matrix = tf.random.normal([MATRIX, MATRIX])
-    cases = {(MATMUL, 1): lambda: tf.matmul(matrix, matrix)[0, 0].numpy()}
+    cases = {}
     for updates in all_updates:
         batches = agents["update"].replay.sample(updates, BATCH)
-        calls = {
-            "eager": eager,
-            "graph": step.compile_step(agents["graph"], batches),
-            "xla": step.compile_step(agents["xla"], batches),
-        }
+        with mlp.tensorflow_only():
+            calls = {
+                "eager": eager,
+                "graph": step.compile_step(agents["graph"], batches),
+                "xla": step.compile_step(agents["xla"], batches),
+            }
+        calls["kernels"] = step.compile_step(agents["kernels"], batches)
         for mode, call in calls.items():
             cases[mode, updates] = _on(call, batches)
         cases["update", updates] = _on(agents["update"].update, updates)
