@@ -25,7 +25,9 @@ struct MlpShapes {
 absl::Status GetShapes(InferenceContext* c, MlpShapes* shapes) {
   TF_RETURN_IF_ERROR(c->GetAttr("M", &shapes->num_inputs));
   TF_RETURN_IF_ERROR(c->GetAttr("L", &shapes->num_layers));
-  shapes->batch = shapes->members = c->UnknownDim();
+  // Two of them: one handle for both would tell TensorFlow that B equals N.
+  shapes->batch = c->UnknownDim();
+  shapes->members = c->UnknownDim();
   DimensionHandle in = c->MakeDim(int64_t{0});
   for (int i = 0; i < shapes->num_inputs; ++i) {
     ShapeHandle input;

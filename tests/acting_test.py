@@ -7,6 +7,8 @@ from absl.testing import parameterized
 from gymnasium import spaces
 from small_agent import ConstantActor
 
+from tfsac.noise import standard_normal
+
 LOW, HIGH = np.float32([-1, 0, 5]), np.float32([1, 10, 5.5])
 BOX = spaces.Box(LOW, HIGH)
 # Rounding carries actions out of this one, if nothing stops them.
@@ -103,6 +105,16 @@ class PredictTest(parameterized.TestCase, tf.test.TestCase):
         self.assertNotAllEqual(first[0], other[0])
         # No two rows of a batch share their noise.
         self.assertLen(np.unique(first[0][:, 0]), 50)
+
+    def test_a_traced_sample_has_noise_of_its_own_in_each_row(self):
+        """As one that is not traced: TensorFlow must not mistake B for 1."""
+        seed = tf.constant([5, 6], tf.int64)
+        rows = tf.constant(self.rows, tf.float32)
+        traced, _ = self.agent.policy.seeded(rows, seed)
+        expected, _ = self.agent.policy.sample(
+            rows, standard_normal((7, 3), seed)
+        )
+        self.assertAllClose(traced, expected, atol=1e-5)
 
     def test_sampled_actions_have_the_distribution(self):
         mean, log_std = np.float32([0.5, -1, 0]), np.float32([-1, 0, 0.5])
