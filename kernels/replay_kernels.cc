@@ -1,5 +1,6 @@
 // CPU kernels of the replay buffer's ops: they check tensors against the
-// buffer's layout and hand their memory to the core.
+// buffer's layout and hand their memory to the core. And the C function that
+// inserts, since TensorFlow's dispatch of an op takes longer than that.
 
 #include <cstdint>
 #include <functional>
@@ -158,6 +159,21 @@ class ReplayInsertOp : public OpKernel {
   }
 };
 
+class ReplayAddressOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    ReplayBuffer* buffer;
+    OP_REQUIRES_OK(context, GetBuffer(context, &buffer));
+    Tensor* address;
+    OP_REQUIRES_OK(context, context->allocate_output(0, {}, &address));
+    address->scalar<int64_t>()() = reinterpret_cast<int64_t>(buffer);
+  }
+
+  bool IsExpensive() override { return false; }
+};
+
 class ReplaySampleOp : public OpKernel {
  public:
   explicit ReplaySampleOp(OpKernelConstruction* context) : OpKernel(context) {
@@ -273,6 +289,9 @@ REGISTER_KERNEL_BUILDER(
 REGISTER_KERNEL_BUILDER(
     Name("Tfsac>ReplayInsert").Device(tensorflow::DEVICE_CPU), ReplayInsertOp);
 REGISTER_KERNEL_BUILDER(
+    Name("Tfsac>ReplayAddress").Device(tensorflow::DEVICE_CPU),
+    ReplayAddressOp);
+REGISTER_KERNEL_BUILDER(
     Name("Tfsac>ReplaySample").Device(tensorflow::DEVICE_CPU), ReplaySampleOp);
 REGISTER_KERNEL_BUILDER(
     Name("Tfsac>ReplayCount").Device(tensorflow::DEVICE_CPU), ReplayCountOp);
@@ -284,3 +303,15 @@ REGISTER_KERNEL_BUILDER(
 
 }  // namespace
 }  // namespace tfsac
+
+// Appends `count` transitions, whose fields have the buffer's types and sizes
+// without gaps, as ReplayInsert does. `buffer` is the address that
+// ReplayAddress returned. Any number of threads may call it at once.
+extern "C" __attribute__((visibility("default"))) void tfsac_replay_insert(
+    int64_t buffer, int64_t count, const void* observation, const float* action,
+    const float* reward, const void* next_observation, const bool* terminated,
+    const bool* truncated, const int32_t* env_index) {
+  reinterpret_cast<tfsac::ReplayBuffer*>(buffer)->Insert(
+      count, {observation, action, reward, next_observation, terminated,
+              truncated, env_index});
+}

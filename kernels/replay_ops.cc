@@ -57,6 +57,12 @@ absl::Status CountShape(InferenceContext* c) {
   return absl::OkStatus();
 }
 
+absl::Status AddressShape(InferenceContext* c) {
+  TF_RETURN_IF_ERROR(HandleIsScalar(c));
+  c->set_output(0, c->Scalar());
+  return absl::OkStatus();
+}
+
 absl::Status DirectoryShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(HandleIsScalar(c));
   ShapeHandle unused;
@@ -110,6 +116,18 @@ terminated: [n]. Whether the MDP ended at the next observation.
 truncated: [n]. Whether a time limit cut the episode there.
 env_index: [n]. Which env the transition comes from.
 T: The buffer's observation type.
+)doc");
+
+REGISTER_OP("Tfsac>ReplayAddress")
+    .Input("handle: resource")
+    .Output("address: int64")
+    .SetIsStateful()
+    .SetShapeFn(AddressShape)
+    .Doc(R"doc(
+Returns what the C function `tfsac_replay_insert` calls the buffer.
+
+handle: Scalar. The buffer.
+address: Scalar. It holds as long as a tensor holds the handle.
 )doc");
 
 REGISTER_OP("Tfsac>ReplaySample")

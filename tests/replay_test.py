@@ -160,6 +160,15 @@ class ReplayTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(other.inserted, 60)
 
     @parameterized.named_parameters(BACKENDS)
+    def test_arrays_in_a_function_are_inserted_at_each_call(self, backend):
+        buffer = make_buffer(backend, 50, 3, 2)
+        rows = numbered(0, 4)
+        insert = tf.function(lambda: buffer.insert(rows))
+        for calls in (1, 2):
+            insert()
+            self.assertLen(buffer, 4 * calls)
+
+    @parameterized.named_parameters(BACKENDS)
     def test_shapes_and_types_are_known_when_traced(self, backend):
         for dtype in ("float32", "uint8"):
             buffer = make_buffer(backend, 40, 3, 2, dtype)

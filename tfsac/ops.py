@@ -31,6 +31,21 @@ def loaded() -> bool:
     return kernels() is not None
 
 
+@functools.cache
+def c_functions() -> ctypes.CDLL:
+    """Returns the kernels' C functions, where `loaded`.
+
+    They do per environment step what takes TensorFlow longer to dispatch than
+    to do; `kernels/README.md` lists them. Arguments are not checked.
+    """
+    library = ctypes.CDLL(str(_FOLDER / "_kernels.so"))
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    insert = library.tfsac_replay_insert
+    insert.restype = None
+    insert.argtypes = [integer, integer, *[pointer] * 7]
+    return library
+
+
 def status() -> str:
     """Describes the kernels in one line: what they are, or why not there."""
     return " ".join(_load(_FOLDER, _switched_off())[1].split())

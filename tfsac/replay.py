@@ -23,7 +23,7 @@ __all__ = ["ReplayBuffer", "Transition"]
 class _Storage(Protocol):
     """What holds the rows; fields go in and out in `Transition`'s order."""
 
-    def insert(self, fields: Sequence[tf.Tensor]) -> None: ...
+    def insert(self, fields: Sequence[tf.Tensor | np.ndarray]) -> None: ...
 
     def sample(self, updates: int, batch_size: int) -> Sequence[tf.Tensor]: ...
 
@@ -214,9 +214,28 @@ class _KernelStorage:
             seed=seed,
             **self._sizes,
         )
+        self._address = int(kernels.tfsac_replay_address(self._handle))
+        self._insert = ops.c_functions().tfsac_replay_insert
+        self._shapes = [tuple(s.shape) for s in layout.specs().values()]
 
-    def insert(self, fields: Sequence[tf.Tensor]) -> None:
-        self._kernels.tfsac_replay_insert(self._handle, *fields)
+    def insert(self, fields: Sequence[tf.Tensor | np.ndarray]) -> None:
+        if self._are_arrays(fields):
+            values = (field.tobytes() for field in fields)
+            self._insert(self._address, len(fields[2]), *values)
+        else:  # which also says what is wrong with a shape
+            self._kernels.tfsac_replay_insert(self._handle, *fields)
+
+    def _are_arrays(self, fields: Sequence[tf.Tensor | np.ndarray]) -> bool:
+        """Whether these are arrays of n transitions, to be inserted now."""
+        rows = np.shape(fields[2])
+        return (
+            len(rows) == 1
+            and all(
+                isinstance(field, np.ndarray) and field.shape == rows + shape
+                for field, shape in zip(fields, self._shapes, strict=True)
+            )
+            and tf.executing_eagerly()
+        )
 
     def sample(self, updates: int, batch_size: int) -> Sequence[tf.Tensor]:
         return self._kernels.tfsac_replay_sample(
