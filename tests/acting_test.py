@@ -53,7 +53,7 @@ class PredictTest(parameterized.TestCase, tf.test.TestCase):
         expected = scale(np.tanh(mean))
         half_range = (HIGH - LOW) / 2
         self.assertAllInRange((actions - expected) / half_range, -1e-5, 1e-5)
-        self.assertAllEqual(actions, self.agent(self.rows))
+        self.assertAllClose(actions, self.agent(self.rows), rtol=1e-6)
 
     def test_one_or_a_batch(self):
         batch = self.agent.predict(self.rows)

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from small_agent import LEARNED, changed, fit, state
 
 import tfsac
-from tfsac import step
+from tfsac import ops, step
 
 SPACES = CountingEnv.observation_space, CountingEnv.action_space
 
@@ -71,9 +71,11 @@ class CompiledStepTest(tf.test.TestCase):
             path.name.split("__XlaMustCompile")[0].split(".")[1]
             for path in dump.glob("*.before_optimizations.txt")
         ]
+        expected = ["a_inference_run"]
+        if not ops.loaded():  # which explore without TensorFlow
+            expected.append("a_inference__sample")
         self.assertCountEqual(
-            [kind.rstrip("_0123456789") for kind in kinds],
-            ["a_inference_run", "a_inference__sample"],
+            [kind.rstrip("_0123456789") for kind in kinds], expected
         )
         np.random.seed(1)
         keras.utils.set_random_seed(1)

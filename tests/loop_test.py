@@ -107,15 +107,12 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         agent = small_agent.make(
             counting_env.ID, num_envs=2, random_steps=6, train_every=2
         )
-        with mock.patch.object(
-            agent, "_explore", wraps=agent._explore
-        ) as explore:
-            fit(agent, 10)
-            # Steps at 0, 2 and 4 are random; those at 6 and 8 are not.
-            self.assertEqual(explore.call_count, 2)
-            self.assertEqual(self.update.env_steps, [6, 8, 10])
-            fit(agent, 10)  # no new random phase
-            self.assertEqual(explore.call_count, 7)
+        fit(agent, 10)
+        # Steps at 0, 2 and 4 are random; those at 6 and 8 are not.
+        self.assertEqual(agent.progress.explored, 2)
+        self.assertEqual(self.update.env_steps, [6, 8, 10])
+        fit(agent, 10)  # no new random phase
+        self.assertEqual(agent.progress.explored, 7)
         self.assertEqual(self.update.env_steps[3:], [12, 14, 16, 18, 20])
 
     def test_random_actions_fill_the_box(self):
@@ -282,7 +279,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
     def test_validation_is_from_the_same_starts_in_each_epoch(self):
         agent = small_agent.make(counting_env.ID)
         with mock.patch.object(
-            agent, "_explore", lambda rows: tf.zeros([len(rows), 2])
+            agent, "explore", lambda rows: np.zeros([len(rows), 2])
         ):
             logs = fit(agent, 3, epochs=3, validation_episodes=4).history
         expected = agent.evaluate(episodes=4, seed=agent.seed)

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 from tfsac import policy
 from tfsac.config import SACConfig
+from tfsac.kernel_policy import KernelPolicy
 from tfsac.noise import standard_normal
 from tfsac.spaces import Flattener
 
@@ -40,6 +41,8 @@ class Policy:
             form.
         seeded: The function from rows and a seed `[2]`, int64, to sampled
             actions and their log densities, as of `sample`.
+        kernels: What acts in their place where the C++ kernels can, with the
+            same actions but for rounding; else `None`.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Policy:
         self.flatten = flatten
         self.scale = scale
         self.config = config
-        self._seeds = ([seed, count] for count in itertools.count())
+        self._seeds = ((seed, count) for count in itertools.count())
         rows = tf.TensorSpec([None, flatten.size], flatten.dtype)
         self.deterministic = tf.function(
             self._deterministic, input_signature=[rows]
@@ -62,6 +65,10 @@ class Policy:
         self.seeded = tf.function(
             self._seeded, input_signature=[rows, tf.TensorSpec([2], tf.int64)]
         )
+        self.kernels: KernelPolicy | None = None
+        if KernelPolicy.serves(actor):
+            row = flatten.size, flatten.dtype
+            self.kernels = KernelPolicy(actor, row, scale, config)
 
     def gaussian(
         self, rows: tf.Tensor, training: bool = False
@@ -120,14 +127,30 @@ class Policy:
         """
         return policy.squashed_gaussian(*self._parameters(observations))
 
+    def act(
+        self, rows: np.ndarray, seed: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Actions as fast as they can be had.
+
+        Args:
+            rows: `[B, O]`.
+            seed: Of the noise. Defaults to `None`, which acts by tanh of the
+                mean.
+
+        Returns:
+            `[B, A]`, in the environment's units.
+        """
+        if self.kernels is not None:
+            return self.kernels(rows, seed)
+        if seed is None:
+            return self.deterministic(rows).numpy()
+        return self.seeded(rows, tf.constant(seed, tf.int64))[0].numpy()
+
     def predict(self, observations: Any, deterministic: bool) -> np.ndarray:
         """`SAC.predict` has the description."""
         rows = self._rows(observations)
-        batch = np.atleast_2d(rows)
-        if deterministic:
-            actions = self.deterministic(batch).numpy()
-        else:
-            actions = self.seeded(batch, next(self._seeds))[0].numpy()
+        seed = None if deterministic else next(self._seeds)
+        actions = self.act(np.atleast_2d(rows), seed)
         return actions if rows.ndim == 2 else actions[0]
 
     def log_prob(self, observations: Any, actions: Any) -> np.ndarray:

@@ -14,12 +14,12 @@ from tfsac import checkpoint, export, networks, step
 from tfsac.acting import Policy
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream
-from tfsac.noise import NoiseStream, Seeds
+from tfsac.noise import NoiseStream, Seeds, standard_normal
 from tfsac.optimizers import Optimizers, resolve
 from tfsac.policy import ActionScale
 from tfsac.replay import ReplayBuffer
 from tfsac.spaces import Flattener, check_action_space
-from tfsac.trainer import EnvTrainer
+from tfsac.trainer import EnvTrainer, Progress
 
 __all__ = ["SAC"]
 
@@ -122,10 +122,9 @@ class SAC(EnvTrainer):
             seeds.replay,
         )
         self.learning_noise = NoiseStream(seeds.learning)
-        self.acting_noise = NoiseStream(seeds.acting)
+        self._acting_seed = seeds.acting
         self._random_actions = np.random.default_rng(seeds.random_actions)
-        self.env_steps = 0
-        self.pending_steps = 0
+        self.progress = Progress()
 
     def compile(
         self,
@@ -188,11 +187,15 @@ class SAC(EnvTrainer):
         if self.env_steps < self.config.random_steps:
             shape = (len(observation), len(self.scale.low))
             uniform = self._random_actions.uniform(-1, 1, shape)
-            return self.scale.to_env(uniform.astype(np.float32)).numpy()
-        return self._explore(observation).numpy()
+            return self.scale.to_env(uniform.astype(np.float32))
+        self.progress.explored += 1
+        seed = self._acting_seed, self.progress.explored
+        if self.policy.kernels is not None:
+            return self.policy.kernels(observation, seed)
+        return self._explore(observation, tf.constant(seed, tf.int64)).numpy()
 
-    def _sample(self, rows: tf.Tensor) -> tf.Tensor:
-        noise = self.acting_noise.draw((rows.shape[0], len(self.scale.low)))
+    def _sample(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        noise = standard_normal((rows.shape[0], len(self.scale.low)), seed)
         return self.policy.sample(rows, noise)[0]
 
     def update(self, updates: int | None = None) -> dict[str, float]:
@@ -320,17 +323,17 @@ class SAC(EnvTrainer):
         # Keras' store has keys, but does not iterate over them.
         own = {name: store[name] for name in {*store.keys()} - {*counters}}
         super().load_own_variables(own)
-        self.env_steps = int(counters["env_steps"])
-        self.pending_steps = int(counters["pending_steps"])
+        self.progress.env_steps = int(counters["env_steps"])
+        self.progress.pending_steps = int(counters["pending_steps"])
+        self.progress.explored = int(counters["acting_noise"])
         self.learning_noise.counter.assign(counters["learning_noise"])
-        self.acting_noise.counter.assign(counters["acting_noise"])
 
     def _counters(self) -> dict[str, Any]:
         return {
             "env_steps": self.env_steps,
-            "pending_steps": self.pending_steps,
+            "pending_steps": self.progress.pending_steps,
             "learning_noise": self.learning_noise.counter.numpy(),
-            "acting_noise": self.acting_noise.counter.numpy(),
+            "acting_noise": self.progress.explored,
         }
 
     def get_config(self) -> dict[str, Any]:

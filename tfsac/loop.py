@@ -100,14 +100,14 @@ def _epoch(
     while agent.env_steps < end and not agent.stop_training:
         transitions = stream.step(agent.explore(stream.observation))
         agent.replay.insert(transitions)
-        agent.env_steps += len(transitions.reward)
-        agent.pending_steps += len(transitions.reward)
+        agent.progress.env_steps += len(transitions.reward)
+        agent.progress.pending_steps += len(transitions.reward)
         for episode in stream.episodes:
             episodes.add((episode.episode_return, episode.length))
 
         # One Keras batch is one call of the train step.
-        while agent.pending_steps >= agent.config.train_every:
-            agent.pending_steps -= agent.config.train_every
+        while agent.progress.pending_steps >= agent.config.train_every:
+            agent.progress.pending_steps -= agent.config.train_every
             callback_list.on_train_batch_begin(batch)
             logs = agent.update() if agent.can_learn else {}
             learned.add(logs.values())

@@ -40,6 +40,10 @@ def c_functions() -> ctypes.CDLL:
     """
     library = ctypes.CDLL(str(_FOLDER / "_kernels.so"))
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    act = library.tfsac_act
+    act.restype = ctypes.c_char_p
+    act.argtypes = [integer, pointer, integer, ctypes.c_bool]
+    act.argtypes += [ctypes.c_uint64, ctypes.c_uint64, pointer]
     insert = library.tfsac_replay_insert
     insert.restype = None
     insert.argtypes = [integer, integer, *[pointer] * 7]

@@ -5,6 +5,7 @@ env's own units and back.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -103,10 +104,18 @@ class ActionScale:
         """Log |d(env action) / d(action)|: the densities' difference, nats."""
         return math.fsum(np.log(self.half_range.astype(np.float64)))
 
-    def to_env(self, action: tf.Tensor) -> tf.Tensor:
-        """Scales `[..., A]` from [-1, 1] to the env's units, inside bounds."""
+    def to_env(self, action: Any) -> Any:
+        """Scales `[..., A]` from [-1, 1] to the env's units, inside bounds.
+
+        Args:
+            action: A tensor, or an array, which becomes an array.
+
+        Returns:
+            `[..., A]`.
+        """
         scaled = self.centre + self.half_range * action
-        return tf.clip_by_value(scaled, self.low, self.high)
+        clip = np.clip if isinstance(action, np.ndarray) else tf.clip_by_value
+        return clip(scaled, self.low, self.high)
 
     def from_env(self, action: tf.Tensor) -> tf.Tensor:
         """Scales `[..., A]` from the env's units to [-1, 1]."""

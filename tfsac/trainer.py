@@ -1,5 +1,6 @@
 """What `fit` and `evaluate` do with environments: Keras' trainer for agents."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,25 @@ from tfsac.evaluation import evaluate
 from tfsac.replay import ReplayBuffer
 from tfsac.spaces import check_same_spaces
 
-__all__ = ["EnvTrainer"]
+__all__ = ["EnvTrainer", "Progress"]
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a training has come.
+
+    Apart from the agent, because to set an attribute of a Keras model takes
+    longer than to act.
+
+    Attributes:
+        env_steps: Transitions so far.
+        pending_steps: Those among them that no update has answered yet.
+        explored: How often the policy has explored: its place in the noise.
+    """
+
+    env_steps: int = 0
+    pending_steps: int = 0
+    explored: int = 0
 
 
 class EnvTrainer(keras.Model):
@@ -36,8 +55,7 @@ class EnvTrainer(keras.Model):
         policy: Acts in `evaluate`.
         replay: Takes the transitions.
         seed: Decides the starts.
-        env_steps: Transitions so far.
-        pending_steps: Those among them that no update has answered yet.
+        progress: Counts.
     """
 
     config: SACConfig
@@ -48,8 +66,7 @@ class EnvTrainer(keras.Model):
     policy: Policy
     replay: ReplayBuffer
     seed: int
-    env_steps: int
-    pending_steps: int
+    progress: Progress
     _stream: EnvStream | None
 
     def explore(self, observation: np.ndarray) -> np.ndarray:
@@ -73,6 +90,16 @@ class EnvTrainer(keras.Model):
             The means of the metrics.
         """
         raise NotImplementedError
+
+    @property
+    def env_steps(self) -> int:
+        """Transitions so far."""
+        return self.progress.env_steps
+
+    @property
+    def pending_steps(self) -> int:
+        """Those among them that no update has answered yet."""
+        return self.progress.pending_steps
 
     @property
     def can_learn(self) -> bool:
@@ -220,9 +247,8 @@ class EnvTrainer(keras.Model):
         counter = itertools.count()
 
         def act(rows: np.ndarray) -> np.ndarray:
-            if deterministic:
-                return self.policy.deterministic(rows).numpy()
-            return self.policy.seeded(rows, [seed, next(counter)])[0].numpy()
+            noise = None if deterministic else (int(seed), next(counter))
+            return self.policy.act(rows, noise)
 
         returns, lengths = evaluate(
             self._evaluation_env(env),
