@@ -17,6 +17,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from small_agent import LEARNED, LOGS, fit
 
 import tfsac
+from tfsac import ops
+from tfsac.metrics import Metrics
 
 
 class Stub:
@@ -188,6 +190,71 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual([batch for batch, _ in seen], list(range(6)))
         learned = [dict.fromkeys(LEARNED, value) for value in (1.0, 2.0, 3.0)]
         self.assertEqual([logs for _, logs in seen], [{}, {}, {}, *learned])
+
+    def test_metrics_are_read_when_they_are_shown(self):
+        reads = []
+
+        class OnDevice:
+            """Stands in for a tensor, of which nobody else has a copy."""
+
+            def numpy(self):
+                reads.append(agent.env_steps)
+                return np.arange(7.0)
+
+        def metrics(agent):
+            return Metrics(LEARNED, OnDevice())
+
+        agent = small_agent.make(counting_env.ID, random_steps=0)
+        quiet = keras.callbacks.EarlyStopping("loss", patience=9)
+        with mock.patch.object(tfsac.SAC, "update", metrics):
+            with contextlib.redirect_stdout(io.StringIO()):
+                logs = fit(agent, 4, verbose=2, callbacks=[quiet]).history
+            self.assertEqual(reads, [4] * 4)
+            self.assertEqual([logs[key][0] for key in LEARNED], [*range(7)])
+            see = keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda _, logs: self.assertIsInstance(
+                    logs["loss"], float
+                )
+            )
+            fit(agent, 4, callbacks=[quiet, see])
+            self.assertEqual(reads[4:], [5, 6, 7, 8])
+            fit(agent, 2_500)  # and what nobody has asked for is not kept
+            self.assertEqual(
+                reads[8:], [1008] * 1000 + [2008] * 1000 + [2508] * 500
+            )
+
+    def test_who_hears_of_batches(self):
+        heard = []
+
+        def hook(name):
+            return lambda *_, logs: heard.append((name, type(logs)))
+
+        hooks = "batch_begin batch_end train_batch_begin train_batch_end"
+        note = {
+            name: type(
+                name, (keras.callbacks.Callback,), {f"on_{name}": hook(name)}
+            )()
+            for name in hooks.split()
+        }
+        agent = small_agent.make(counting_env.ID, random_steps=0)
+        fit(agent, 1, callbacks=[*note.values()])
+        self.assertCountEqual(heard, [(name, dict) for name in note])
+
+    def test_a_step_of_the_environment_needs_no_tensorflow(self):
+        if not ops.loaded():
+            self.skipTest(ops.status())
+        agent = small_agent.make(
+            counting_env.ID, num_envs=2, random_steps=10, train_every=1_000
+        )
+        replay_ops = mock.patch.object(agent.replay._storage, "_kernels", None)
+        compiled = mock.patch.object(agent, "_explore", None)
+        converting = mock.patch.object(
+            tf, "convert_to_tensor", side_effect=AssertionError
+        )
+        with replay_ops, compiled, converting:
+            fit(agent, 100)
+        self.assertEqual(agent.replay.inserted, 100)
+        self.assertEqual(agent.progress.explored, 45)
 
     def test_epoch_logs(self):
         env = Recorder(CountingEnv())

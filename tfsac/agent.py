@@ -3,7 +3,7 @@
 import math
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from tfsac import checkpoint, export, networks, step
 from tfsac.acting import Policy
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream
+from tfsac.metrics import Metrics
 from tfsac.noise import NoiseStream, Seeds, standard_normal
 from tfsac.optimizers import Optimizers, resolve
 from tfsac.policy import ActionScale
@@ -198,7 +199,7 @@ class SAC(EnvTrainer):
         noise = standard_normal((rows.shape[0], len(self.scale.low)), seed)
         return self.policy.sample(rows, noise)[0]
 
-    def update(self, updates: int | None = None) -> dict[str, float]:
+    def update(self, updates: int | None = None) -> Mapping[str, float]:
         """Runs K updates from the replay buffer, in one compiled call.
 
         `fit` calls it; with `replay.insert` it makes one's own loop, for a
@@ -218,7 +219,7 @@ class SAC(EnvTrainer):
 
         Returns:
             The means of the losses, `alpha`, `entropy` and `q_mean` over the
-            K updates.
+            K updates. They stay on the device until one is read.
 
         Raises:
             ValueError: If `updates` is below 1.
@@ -229,8 +230,7 @@ class SAC(EnvTrainer):
         batches = self.replay.sample(updates, self.config.batch_size)
         if updates not in self._steps:
             self._steps[updates] = step.compile_step(self, batches)
-        values = self._steps[updates](batches).numpy().tolist()
-        return dict(zip(step.METRICS, values, strict=True))
+        return Metrics(step.METRICS, self._steps[updates](batches))
 
     @property
     def updates(self) -> int:

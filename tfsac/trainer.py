@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -80,7 +80,7 @@ class EnvTrainer(keras.Model):
         """
         raise NotImplementedError
 
-    def update(self, updates: int | None = None) -> dict[str, float]:
+    def update(self, updates: int | None = None) -> Mapping[str, float]:
         """Runs one call of the train step.
 
         Args:
