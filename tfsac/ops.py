@@ -31,23 +31,13 @@ def loaded() -> bool:
     return kernels() is not None
 
 
-@functools.cache
 def c_functions() -> ctypes.CDLL:
     """Returns the kernels' C functions, where `loaded`.
 
     They do per environment step what takes TensorFlow longer to dispatch than
     to do; `kernels/README.md` lists them. Arguments are not checked.
     """
-    library = ctypes.CDLL(str(_FOLDER / "_kernels.so"))
-    pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    act = library.tfsac_act
-    act.restype = ctypes.c_char_p
-    act.argtypes = [integer, pointer, integer, ctypes.c_bool]
-    act.argtypes += [ctypes.c_uint64, ctypes.c_uint64, pointer]
-    insert = library.tfsac_replay_insert
-    insert.restype = None
-    insert.argtypes = [integer, integer, *[pointer] * 7]
-    return library
+    return _c_functions(_FOLDER / "_kernels.so")
 
 
 def status() -> str:
@@ -92,7 +82,8 @@ def _load(
         )
     try:
         module = tf.load_op_library(str(library))
-        simd = _simd(library)  # which a library of an older tfsac has not
+        # Some of which the library of an older tfsac has not.
+        simd = _c_functions(library).tfsac_simd().decode()
     except (
         tf.errors.OpError,
         AttributeError,
@@ -106,11 +97,19 @@ def _load(
     )
 
 
-def _simd(library: pathlib.Path) -> str:
-    """The instruction set that the dense layers use on this CPU."""
-    function = ctypes.CDLL(str(library)).tfsac_simd
-    function.restype = ctypes.c_char_p
-    return function().decode()
+@functools.cache
+def _c_functions(path: pathlib.Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    act = library.tfsac_act
+    act.restype = ctypes.c_char_p
+    act.argtypes = [integer, pointer, integer, ctypes.c_bool]
+    act.argtypes += [ctypes.c_uint64, ctypes.c_uint64, pointer]
+    insert = library.tfsac_replay_insert
+    insert.restype = None
+    insert.argtypes = [integer, integer, *[pointer] * 7]
+    library.tfsac_simd.restype = ctypes.c_char_p
+    return library
 
 
 def _build_info(path: pathlib.Path) -> dict[str, Any]:
