@@ -182,20 +182,28 @@ def _time(call: Callable, seconds: float) -> float:
             return elapsed / calls
 
 
-def step_flops() -> int:
+def step_flops(
+    observation: int = OBSERVATION,
+    action: int = ACTION,
+    hidden: int = HIDDEN,
+    batch: int = BATCH,
+    critics: int = 2,
+) -> int:
     """Multiplications and additions in one update's matrix products."""
-    actor = [(OBSERVATION, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 2 * ACTION)]
-    critic = [(OBSERVATION + ACTION, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 1)]
+    actor_layers = [(observation, hidden), (hidden, hidden)]
+    critic_layers = [(observation + action, hidden), (hidden, hidden)]
+    actor = [*actor_layers, (hidden, 2 * action)]
+    critic = [*critic_layers, (hidden, 1)]
 
     def flops(layers: list[tuple[int, int]]) -> int:
-        return sum(2 * BATCH * rows * columns for rows, columns in layers)
+        return sum(2 * batch * rows * columns for rows, columns in layers)
 
     # Forward for a', the actor's loss and Q' each; a gradient costs as much
     # again for the weights and as much for the inputs, which the first layer
     # does not need where they are data.
-    actors = 4 * flops(actor) - flops(actor[:1])
-    critics = 2 * (6 * flops(critic) - flops(critic[:1]))
-    return actors + critics
+    of_actor = 4 * flops(actor) - flops(actor[:1])
+    of_critic = 6 * flops(critic) - flops(critic[:1])
+    return of_actor + critics * of_critic
 
 
 if __name__ == "__main__":
