@@ -1,0 +1,112 @@
+"""The worker of tfsac; run.py starts it with the number of threads."""
+
+import pathlib
+import sys
+
+import gymnasium
+import numpy as np
+import tensorflow as tf
+from worker import CHUNK, RANDOM_STEPS, ROWS, Call, random_transitions, serve
+
+import tfsac
+from tfsac import step
+from tfsac.transition import Transition
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from train_step import MATRIX
+
+PACKAGES = ("tensorflow", "keras", "gymnasium", "numpy")
+
+
+def main() -> None:
+    threads = int(sys.argv[1])
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    kinds = {
+        "update": update,
+        "step": learn,
+        "end_to_end": end_to_end,
+        "peak": peak,
+    }
+    serve(PACKAGES, kinds)
+
+
+def update(case: dict) -> Call:
+    """Samples K batches from replay and learns from them, in one call."""
+    agent, updates = _filled_agent(case), case["updates"]
+
+    def call() -> int:
+        agent.update(updates)
+        return updates
+
+    return call
+
+
+def learn(case: dict) -> Call:
+    """Learns from K batches that are there already."""
+    agent, updates = _filled_agent(case), case["updates"]
+    batches = agent.replay.sample(updates, case["batch"])
+    compiled = step.compile_step(agent, batches)
+
+    def call() -> int:
+        compiled(batches).numpy()  # waits
+        return updates
+
+    return call
+
+
+def end_to_end(case: dict) -> Call:
+    """Runs `fit`, which has begun to learn."""
+    config = _config(case, train_every=case["updates"])
+    agent = tfsac.SAC(case["env"], config, 0, case["num_envs"])
+
+    def fit(steps: int) -> int:
+        before = agent.env_steps
+        agent.fit(1, steps, validation_episodes=0, verbose=0)
+        return agent.env_steps - before
+
+    fit(RANDOM_STEPS + CHUNK)
+    return lambda: fit(CHUNK)
+
+
+def peak(case: dict) -> Call:
+    """Multiplies matrices; counts floating-point operations."""
+    matrix = tf.random.normal([MATRIX, MATRIX])
+
+    def call() -> int:
+        tf.matmul(matrix, matrix)[0, 0].numpy()  # waits
+        return 2 * MATRIX**3
+
+    return call
+
+
+def _config(case: dict, **changes: int) -> tfsac.SACConfig:
+    return tfsac.SACConfig(
+        num_critics=case["critics"],
+        hidden_units=(case["hidden"], case["hidden"]),
+        batch_size=case["batch"],
+        replay_capacity=ROWS,
+        random_steps=RANDOM_STEPS,
+        **changes,
+    )
+
+
+def _filled_agent(case: dict) -> tfsac.SAC:
+    observation, action = case["observation"], case["action"]
+    spaces = (
+        gymnasium.spaces.Box(-np.inf, np.inf, (observation,)),
+        gymnasium.spaces.Box(-1.0, 1.0, (action,)),
+    )
+    agent = tfsac.SAC(spaces, _config(case), 0)
+    transitions = Transition(
+        **random_transitions(case),
+        terminated=np.zeros(ROWS, bool),
+        truncated=np.zeros(ROWS, bool),
+        env_index=np.zeros(ROWS, np.int32),
+    )
+    agent.replay.insert(transitions)
+    return agent
+
+
+if __name__ == "__main__":
+    main()
