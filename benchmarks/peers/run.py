@@ -42,9 +42,11 @@ def main() -> None:
                 sides.append(Side(name, args.venvs, threads))
             for case in cases:
                 load = round(os.getloadavg()[0], 2)
+                peak = common.fma_peak(threads)
                 answers = measure(sides, case, args.rounds, args.seconds)
+                peak = max(peak, common.fma_peak(threads))
                 extra = {"threads": threads, "load_before": load}
-                rows += summarise(sides, case, answers, extra)
+                rows += summarise(sides, case, answers, extra, peak)
                 common.write_csv(args.out, rows)
         finally:
             for side in sides:
@@ -90,35 +92,26 @@ def _parse() -> argparse.Namespace:
 def measure(
     sides: list[Side], case: Case, rounds: int, seconds: float
 ) -> Answers:
-    """Measures one case on all sides that can run it, in turn.
-
-    Returns:
-        The answers of each side, and beside them those to "peak", the
-        matrix product with which each round begins.
-    """
-    tfsac = sides[0]
+    """Measures one case on all sides that can run it, in turn."""
     able = [side for side in sides if case.runs_on(side.name)]
-    answers: Answers = {name: [] for name in ("peak", *(s.name for s in able))}
+    answers: Answers = {side.name: [] for side in able}
     for i in range(rounds + 1):
         for side in able:
             # The first round prepares, compiles and warms up.
             answer = side.measure(case, seconds if i else 0)
             if i:
                 answers[side.name].append(answer)
-        if i:
-            answers["peak"].append(tfsac.measure("peak", min(seconds, 0.5)))
     return answers
 
 
 def summarise(
-    sides: list[Side], case: Case, answers: Answers, extra: dict
+    sides: list[Side], case: Case, answers: Answers, extra: dict, peak: float
 ) -> list[dict]:
-    """Returns a line for each side, and prints it."""
+    """Returns a line for each side, and prints it; the peak in GFLOP/s."""
     rates = {
         name: [answer["count"] / answer["seconds"] for answer in rounds]
         for name, rounds in answers.items()
     }
-    peak = max(rates.pop("peak"))
     rows = []
     for side in sides:
         if side.name not in rates:
@@ -183,8 +176,9 @@ def _share(case: Case, rate: float, peak: float) -> dict:
     share: str | float = ""
     if case.kind != "end_to_end":
         sizes = case.observation, case.action, case.hidden, case.batch
-        share = round(step_flops(*sizes, case.critics) * rate / peak, 3)
-    return {"share_of_peak": share, "peak_gflops": round(peak / 1e9, 1)}
+        gflops = 1e-9 * step_flops(*sizes, case.critics) * rate
+        share = round(gflops / peak, 3)
+    return {"share_of_peak": share, "peak_gflops": peak}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The worker of tfsac; run.py starts it with the number of threads."""
 
-import pathlib
 import sys
 
 import gymnasium
@@ -12,9 +11,6 @@ import tfsac
 from tfsac import step
 from tfsac.transition import Transition
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from train_step import MATRIX
-
 PACKAGES = ("tensorflow", "keras", "gymnasium", "numpy")
 
 
@@ -22,12 +18,7 @@ def main() -> None:
     threads = int(sys.argv[1])
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    kinds = {
-        "update": update,
-        "step": learn,
-        "end_to_end": end_to_end,
-        "peak": peak,
-    }
+    kinds = {"update": update, "step": learn, "end_to_end": end_to_end}
     serve(PACKAGES, kinds)
 
 
@@ -67,17 +58,6 @@ def end_to_end(case: dict) -> Call:
 
     fit(RANDOM_STEPS + CHUNK)
     return lambda: fit(CHUNK)
-
-
-def peak(case: dict) -> Call:
-    """Multiplies matrices; counts floating-point operations."""
-    matrix = tf.random.normal([MATRIX, MATRIX])
-
-    def call() -> int:
-        tf.matmul(matrix, matrix)[0, 0].numpy()  # waits
-        return 2 * MATRIX**3
-
-    return call
 
 
 def _config(case: dict, **changes: int) -> tfsac.SACConfig:
