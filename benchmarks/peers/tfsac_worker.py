@@ -27,7 +27,7 @@ def update(case: dict) -> Call:
     agent, updates = _filled_agent(case), case["updates"]
 
     def call() -> int:
-        agent.update(updates)
+        agent.update(updates)["loss"]  # waits
         return updates
 
     return call
