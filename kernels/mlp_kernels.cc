@@ -2,16 +2,14 @@
 // threads to the core.
 
 #include <cstdint>
-#include <functional>
-#include <utility>
 #include <vector>
 
 #include "mlp_attributes.h"
 #include "mlp_call.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/core/lib/core/threadpool.h"
 #include "to_absl.h"
+#include "to_workers.h"
 
 namespace tfsac {
 namespace {
@@ -50,12 +48,8 @@ class MlpOp : public OpKernel {
                        i, tensorflow::TensorShape(result_shapes[i]), &tensor));
       results.push_back({tensor->flat<float>().data(), result_shapes[i]});
     }
-    const auto* threads = context->device()->tensorflow_cpu_worker_threads();
-    const Workers workers{threads->num_threads,
-                          [threads](std::function<void()> work) {
-                            threads->workers->Schedule(std::move(work));
-                          }};
-    OP_REQUIRES_OK(context, ToAbsl(call_.Run(operands, results, workers)));
+    OP_REQUIRES_OK(context,
+                   ToAbsl(call_.Run(operands, results, ToWorkers(context))));
   }
 
  private:

@@ -2,7 +2,6 @@
 // dispatch of an op takes longer than acting does.
 
 #include <cstdint>
-#include <functional>
 #include <new>
 #include <string>
 #include <utility>
@@ -18,7 +17,7 @@
 #include "tensorflow/core/framework/resource_var.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/lib/core/refcount.h"
-#include "tensorflow/core/lib/core/threadpool.h"
+#include "to_workers.h"
 
 namespace tfsac {
 namespace {
@@ -123,17 +122,12 @@ class PolicyCreateOp : public OpKernel {
       weights.push_back(std::move(weight));
     }
     OP_REQUIRES_OK(context, CheckShapes(weights, bounds));
-    const auto* threads = context->device()->tensorflow_cpu_worker_threads();
-    Workers workers{threads->num_threads,
-                    [threads](std::function<void()> work) {
-                      threads->workers->Schedule(std::move(work));
-                    }};
     Tensor *handle, *address;
     OP_REQUIRES_OK(context, context->allocate_output(0, {}, &handle));
     OP_REQUIRES_OK(context, context->allocate_output(1, {}, &address));
     auto* policy =
         new PolicyResource(std::move(weights), activation_, std::move(bounds),
-                           takes_bytes_, std::move(workers));
+                           takes_bytes_, ToWorkers(context));
     handle->scalar<ResourceHandle>()() = ResourceHandle::MakeRefCountingHandle(
         policy, context->device()->name());
     address->scalar<int64_t>()() = reinterpret_cast<int64_t>(policy);
