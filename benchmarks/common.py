@@ -95,7 +95,9 @@ def _commit() -> str:
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
         return "unknown"
-    return commit + ("-dirty" if _git("status", "--porcelain") else "")
+    # Results are what a benchmark writes, not what it measures.
+    changes = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return commit + ("-dirty" if changes else "")
 
 
 def _cpu() -> str:
