@@ -49,8 +49,7 @@ class EnvStream:
     ```python
     stream = EnvStream("Pendulum-v1", num_envs=4)
     stream.reset(seed=0)
-    rng = np.random.default_rng(0)
-    transitions = stream.step(stream.random_action(rng))
+    transitions = stream.step(np.zeros([4, 1], np.float32))
     transitions.reward.shape  # (4,)
     ```
 
@@ -166,12 +165,6 @@ class EnvStream:
         if result.stepped is None:
             return transitions
         return Transition(*(field[result.stepped] for field in transitions))
-
-    def random_action(self, rng: np.random.Generator) -> np.ndarray:
-        """Returns `[E, A]` uniformly random actions, in the envs' units."""
-        low, high = self.action_space.low, self.action_space.high
-        shape = (self.num_envs, *self.action_space.shape)
-        return rng.uniform(low, high, shape).astype(np.float32)
 
     def close(self) -> None:
         """Closes the environments that were made here."""

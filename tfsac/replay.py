@@ -140,15 +140,6 @@ class ReplayBuffer:
         _check_integer("batch_size", batch_size, 1)
         return Transition(*self._storage.sample(int(updates), int(batch_size)))
 
-    def signature(self, updates: int, batch_size: int) -> Transition:
-        """Returns the `tf.TensorSpec` of each field of a sample.
-
-        Args:
-            updates: K, the number of batches.
-            batch_size: B, the number of transitions in each.
-        """
-        return Transition(**self._layout.specs(updates, batch_size))
-
     def __len__(self) -> int:
         return int(self._storage.count()[0])
 
