@@ -11,6 +11,7 @@ INSTALL := $(BIN)/python -m pip install --no-build-isolation --editable
 
 KERNELS := tfsac/_kernels.so
 CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
+OTHER_CPP := tests/serve.cc benchmarks/fma_peak.cc
 KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
 # The core knows no TensorFlow, and is tested without it.
 CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %_xla.cc %.h,\
@@ -44,13 +45,13 @@ test: lint types cpp-test kernels pytest  ## everything that checks the project
 lint: $(VENV)/dev  ## check format and style of Python and C++
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES) tests/serve.cc
+	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES) $(OTHER_CPP)
 
 .PHONY: format
 format: $(VENV)/dev  ## format Python and C++, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP_SOURCES) tests/serve.cc
+	$(BIN)/clang-format -i $(CPP_SOURCES) $(OTHER_CPP)
 
 .PHONY: types
 types: $(VENV)/dev  ## check types

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "mlp_attributes.h"
 #include "mlp_call.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
