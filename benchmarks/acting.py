@@ -28,6 +28,7 @@ from unittest import mock
 import common
 import gymnasium
 import numpy as np
+import steps
 
 SIZES = {"observation_size": 17, "action_size": 6}
 BATCHES = (1, 16, 256)
@@ -89,14 +90,13 @@ def _cases() -> dict[tuple[str, int, str], Callable[[], int]]:
     """Returns (operation, batch, implementation) to a call."""
     from tfsac import ops
 
-    if not ops.loaded():
-        raise SystemExit(f"The kernels are needed, but are {ops.status()}")
+    steps.require_kernels()
     agents = {"kernels": _agent()}
     with mock.patch.object(ops, "kernels", return_value=None):
         agents["TensorFlow"] = _agent()
     cases: dict = {}
     for batch in BATCHES:
-        transitions = _transitions(batch)
+        transitions = steps.random_transitions(batch, **SIZES)
         rows = transitions.observation
         one_or_more = rows[0] if batch == 1 else rows
         for name, agent in agents.items():
@@ -161,25 +161,6 @@ def _agent() -> Any:
     values = tf.zeros(len(METRICS))
     agent.update = lambda: Metrics(METRICS, values)
     return agent
-
-
-def _transitions(count: int) -> Any:
-    import tfsac
-
-    rng = np.random.default_rng(0)
-
-    def numbers(*shape: int) -> np.ndarray:
-        return rng.random(shape, np.float32)
-
-    return tfsac.Transition(
-        numbers(count, SIZES["observation_size"]),
-        numbers(count, SIZES["action_size"]),
-        numbers(count),
-        numbers(count, SIZES["observation_size"]),
-        np.zeros(count, bool),
-        np.zeros(count, bool),
-        np.zeros(count, np.int32),
-    )
 
 
 if __name__ == "__main__":

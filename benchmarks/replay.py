@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 import common
+import steps
 
 SIZES = {17: 6, 348: 17}
 BATCH = 256
@@ -99,10 +100,10 @@ def _cases(
     import tensorflow as tf
 
     from tfsac import ops
-    from tfsac.replay import ReplayBuffer, Transition
+    from tfsac.replay import ReplayBuffer
+    from tfsac.transition import Transition
 
-    if not ops.loaded():
-        raise SystemExit(f"The kernels are needed, but are {ops.status()}")
+    steps.require_kernels()
     sizes = (args.capacity, observation_size, SIZES[observation_size])
     with mock.patch.object(ops, "kernels", return_value=None):
         twin = ReplayBuffer(*sizes)
@@ -111,7 +112,9 @@ def _cases(
         "numpy": NumpyReplay(*sizes),
         "tf.Variable": twin,
     }
-    rows = _transitions(CHUNK, observation_size, SIZES[observation_size])
+    rows = steps.random_transitions(
+        CHUNK, observation_size, SIZES[observation_size]
+    )
     tensors = Transition(*map(tf.constant, rows))
     for buffer in buffers.values():
         for _ in range(-(-args.capacity // CHUNK)):
@@ -138,7 +141,7 @@ class NumpyReplay:
     ) -> None:
         import numpy as np
 
-        one = _transitions(1, observation_size, action_size)
+        one = steps.random_transitions(1, observation_size, action_size)
         self.columns = [
             np.zeros((capacity, *field.shape[1:]), field.dtype) for field in one
         ]
@@ -165,23 +168,6 @@ class NumpyReplay:
         return tuple(
             tf.convert_to_tensor(column[slots]) for column in self.columns
         )
-
-
-def _transitions(count: int, observation_size: int, action_size: int) -> Any:
-    import numpy as np
-
-    from tfsac.transition import Transition
-
-    rng = np.random.default_rng(0)
-    return Transition(
-        observation=rng.random((count, observation_size), np.float32),
-        action=rng.random((count, action_size), np.float32),
-        reward=rng.random(count, np.float32),
-        next_observation=rng.random((count, observation_size), np.float32),
-        terminated=np.zeros(count, bool),
-        truncated=np.zeros(count, bool),
-        env_index=np.zeros(count, np.int32),
-    )
 
 
 def _on(call: Callable, *arguments: Any) -> Callable[[], Any]:
