@@ -96,6 +96,8 @@ def _bars(axis: Any, rows: Rows) -> None:
 
 def _lines(axis: Any, rows: Rows) -> None:
     """A line for each side, over the size that grows."""
+    from matplotlib import ticker
+
     size = rows[0]["growth"]
     for side, values in _by_side(rows, size).items():
         axis.loglog(
@@ -107,7 +109,11 @@ def _lines(axis: Any, rows: Rows) -> None:
         )
     ticks = sorted({int(row[size]) for row in rows})
     axis.set_xticks(ticks, map(str, ticks))
-    axis.minorticks_off()
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    # A decade may hold all values, and then its ends are not enough.
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(ticker.NullLocator())
     axis.set_xlabel(size)
 
 
