@@ -76,7 +76,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=2.0,
+        default=1.0,
         help="of each case on each side in each round",
     )
     parser.add_argument(
@@ -97,9 +97,8 @@ def measure(
     answers: Answers = {side.name: [] for side in able}
     for i in range(rounds + 1):
         for side in able:
-            # The first round prepares, compiles and warms up.
-            answer = side.measure(case, seconds if i else 0)
-            if i:
+            answer = side.measure(case, seconds)
+            if i:  # the first round prepares, compiles and warms up
                 answers[side.name].append(answer)
     return answers
 
