@@ -10,7 +10,13 @@ import pathlib
 from typing import Any
 
 # The same in every panel, whichever sides it has.
-COLOURS = {"tfsac": "C0", "sb3": "C1", "sbx": "C2", "tf_agents": "C3"}
+COLOURS = {
+    "tfsac": "C0",
+    "sb3": "C1",
+    "sbx": "C2",
+    "tf_agents": "C3",
+    "tfsac_overlap": "C4",
+}
 
 Rows = list[dict[str, str]]
 
@@ -45,8 +51,7 @@ def draw(path: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
         lambda: collections.defaultdict(list)
     )
     for row in rows:
-        title = row["growth"] or row["env"] or row["kind"]
-        panels[row["threads"]][title].append(row)
+        panels[row["threads"]][_title(row)].append(row)
     columns = max(map(len, panels.values()))
     figure, axes = plt.subplots(
         len(panels),
@@ -69,6 +74,14 @@ def draw(path: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     figure.savefig(out, dpi=100)
     plt.close(figure)
     return out
+
+
+def _title(row: dict[str, str]) -> str:
+    """What a panel shows."""
+    title = row["growth"] or row["env"] or row["kind"]
+    if not row["growth"] and row["num_envs"] != "1":
+        title = f"{row['num_envs']} {title}, {row['vectorization']}"
+    return title
 
 
 def _by_side(rows: Rows, x: str) -> dict[str, dict[int, float]]:

@@ -2,14 +2,13 @@
 
     benchmarks/peers/setup.sh
     python benchmarks/peers/run.py --out benchmarks/results/peers.csv
-    python benchmarks/peers/run.py --growth --out benchmarks/results/growth.csv
 
-README.md, beside this file, tells what each number includes. Each number of
-threads has processes of its own, one a side, pinned to as many cores. Each
-case runs on all sides in turn, round after round (A B C D A B C D), and only
-one process runs at a time. Numbers are medians over rounds; a ratio is made
-within each round, and its median is over rounds too. The CSV has a line for
-each side of each case, and a plot is drawn beside it.
+README.md, beside this file, tells the other commands, and what each number
+includes. Each number of threads has processes of its own, one a side, pinned to
+as many cores. Each case runs on all sides in turn, round after round (A B C D A
+B C D), and only one process runs at a time. Numbers are medians over rounds; a
+ratio is made within each round, and its median is over rounds too. The CSV has
+a line for each side of each case, and a plot is drawn beside it.
 """
 
 import argparse
@@ -20,7 +19,14 @@ import statistics
 import sys
 
 import plot
-from cases import PEERS, Case, growth_cases, main_cases
+from cases import (
+    OVERLAP,
+    PEERS,
+    Case,
+    growth_cases,
+    main_cases,
+    overlap_cases,
+)
 from side import Side
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -32,13 +38,18 @@ Answers = dict[str, list[dict[str, float]]]  # of each side, a round each
 
 def main() -> None:
     args = _parse()
-    cases = growth_cases() if args.growth else main_cases()
-    cases = [case for case in cases if case.kind in args.kinds]
+    names, cases = ("tfsac", *args.peers), main_cases()
+    if args.growth:
+        cases = growth_cases()
+    if args.overlap:
+        names, cases = OVERLAP, overlap_cases()
+    if args.kinds:
+        cases = [case for case in cases if case.kind in args.kinds]
     rows = []
     for threads in args.threads:
         sides: list[Side] = []
         try:
-            for name in ("tfsac", *args.peers):
+            for name in names:
                 sides.append(Side(name, args.venvs, threads))
             for case in cases:
                 load = round(os.getloadavg()[0], 2)
@@ -61,13 +72,21 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--out", metavar="NAME.csv", type=pathlib.Path, required=True
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--growth",
         action="store_true",
         help="one size at a time away from the paper's, instead of those",
     )
+    instead.add_argument(
+        "--overlap",
+        action="store_true",
+        help="training loops of tfsac with and without overlap, instead",
+    )
     kinds = ["update", "step", "end_to_end"]
-    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=kinds, help="defaults to all"
+    )
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=list(PEERS)
     )
@@ -111,13 +130,15 @@ def summarise(
         name: [answer["count"] / answer["seconds"] for answer in rounds]
         for name, rounds in answers.items()
     }
+    # The side that the others are beside: tfsac, or tfsac with overlap.
+    ours = OVERLAP[1] if OVERLAP[1] in rates else "tfsac"
     rows = []
     for side in sides:
         if side.name not in rates:
             continue
         row = {"side": side.name, **dataclasses.asdict(case), **extra}
         row |= _number(case, rates[side.name])
-        row |= _ratio(rates["tfsac"], rates[side.name])
+        row |= _ratio(rates[ours], rates[side.name])
         row |= _share(case, statistics.median(rates[side.name]), peak)
         busy = [a["cpu_seconds"] / a["seconds"] for a in answers[side.name]]
         row |= {
@@ -129,7 +150,7 @@ def summarise(
         print(
             f"{extra['threads']} threads, {_name(case)}: {side.name} "
             f"{row['value']} {row['unit']} ({row['worst']} to {row['best']}), "
-            f"tfsac is {row['tfsac_faster']} times as fast",
+            f"{ours} is {row['tfsac_faster']} times as fast",
             flush=True,
         )
     return rows
@@ -145,7 +166,7 @@ def _name(case: Case) -> str:
 
 def _number(case: Case, rates: list[float]) -> dict:
     """Milliseconds an update, or steps a second: median, best and worst."""
-    if case.kind == "end_to_end":
+    if case.is_loop:
         values, unit, digits = rates, "steps per second", 1
     else:
         values, unit, digits = [1e3 / r for r in rates], "ms per update", 3
@@ -173,7 +194,7 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict:
 def _share(case: Case, rate: float, peak: float) -> dict:
     """The update's arithmetic, whatever a side skips of it, over the peak."""
     share: str | float = ""
-    if case.kind != "end_to_end":
+    if not case.is_loop:
         sizes = case.observation, case.action, case.hidden, case.batch
         gflops = 1e-9 * step_flops(*sizes, case.critics) * rate
         share = round(gflops / peak, 3)

@@ -9,8 +9,9 @@ import subprocess
 import sys
 from typing import Any
 
-from cases import Case
+from cases import OVERLAP, Case
 
+SECONDS_TO_END = 10
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -29,7 +30,7 @@ class Side:
     def __init__(self, name: str, venvs: pathlib.Path, threads: int):
         self.name = name
         python = venvs / name / "bin" / "python"
-        if name == "tfsac":
+        if name in OVERLAP:
             python = pathlib.Path(sys.executable)
         if not python.exists():
             raise SystemExit(
@@ -72,9 +73,14 @@ class Side:
         return self._read()
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.wait()
+        """Ends the process, which may have processes of its own to end."""
+        self._process.stdin.close()
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _read(self) -> dict[str, Any]:
         line = self._process.stdout.readline()

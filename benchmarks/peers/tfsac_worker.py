@@ -12,13 +12,22 @@ from tfsac import step
 from tfsac.transition import Transition
 
 PACKAGES = ("tensorflow", "keras", "gymnasium", "numpy")
+# A call ends when its last update does, which nothing can overlap with.
+OVERLAP_CHUNK = 1_000
 
 
-def main() -> None:
+def main(overlap: bool = False) -> None:
     threads = int(sys.argv[1])
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    kinds = {"update": update, "step": learn, "end_to_end": end_to_end}
+    kinds = {
+        "update": update,
+        "step": learn,
+        "end_to_end": lambda case: end_to_end(case, CHUNK),
+        "end_to_end_overlap": lambda case: end_to_end(
+            case, OVERLAP_CHUNK, overlap=overlap
+        ),
+    }
     serve(PACKAGES, kinds)
 
 
@@ -46,18 +55,21 @@ def learn(case: dict) -> Call:
     return call
 
 
-def end_to_end(case: dict) -> Call:
-    """Runs `fit`, which has begun to learn."""
-    config = _config(case, train_every=case["updates"])
-    agent = tfsac.SAC(case["env"], config, 0, case["num_envs"])
+def end_to_end(case: dict, chunk: int, **changes: bool) -> Call:
+    """Runs `fit`, which has begun to learn, by so many steps in a call."""
+    config = _config(case, train_every=case["updates"], **changes)
+    env, num_envs = case["env"], case["num_envs"]
+    if case["vectorization"] == "async":
+        env = gymnasium.make_vec(env, num_envs, "async")
+    agent = tfsac.SAC(env, config, 0, num_envs)
 
     def fit(steps: int) -> int:
         before = agent.env_steps
         agent.fit(1, steps, validation_episodes=0, verbose=0)
         return agent.env_steps - before
 
-    fit(RANDOM_STEPS + CHUNK)
-    return lambda: fit(CHUNK)
+    fit(RANDOM_STEPS + chunk)
+    return lambda: fit(chunk)
 
 
 def _config(case: dict, **changes: int) -> tfsac.SACConfig:
