@@ -282,6 +282,11 @@ void TestAgreesWithReferenceAtUsualSizes(const Simd& simd) {
   CheckAgainstReference(&actor, simd);
   Problem wide(Activation::kTanh, 1, 3, {600}, {555, 7}, 2);
   CheckAgainstReference(&wide, simd);
+  // Where the kernels are copied side by side, and sums cut into blocks.
+  Problem wider(Activation::kRelu, 1, 9, {300}, {1025, 800}, 3);
+  CheckAgainstReference(&wider, simd);
+  Problem deep(Activation::kTanh, 1, 550, {3}, {70, 2}, 4);
+  CheckAgainstReference(&deep, simd);
 }
 
 void TestSkipsRowsWithoutGradient(const Simd& simd) {

@@ -117,6 +117,42 @@ __attribute__((noinline)) void Panel(const Product& p) {
   if (i < p.rows) LastTile<rows - 1, vectors>(p, i);
 }
 
+// The terms from `k` to before `k + depth` of a product's sums.
+Product Terms(const Product& product, int64_t k, int64_t depth) {
+  Product p = product;
+  p.depth = depth;
+  p.a += k * p.a_step;
+  p.b += k * p.b_stride;
+  if (k > 0) p.start = Start::kOutput;
+  if (k + depth < product.depth) p.finish = Finish::kNone;
+  return p;
+}
+
+// A panel of any depth, block by block, so that all its tiles find B in the
+// cache. Rows of B that are far apart would push each other out of it, as their
+// addresses differ by about a page: those are copied side by side.
+template <int vectors>
+void DeepPanel(const Product& product) {
+  constexpr int64_t kFarApart = 768, kDepth = 256, kCopiedDepth = 128;
+  constexpr int64_t kColumns = vectors * kLanes;
+  const bool is_copied = product.b_stride > kFarApart;
+  const int64_t most = is_copied ? kCopiedDepth : kDepth;
+  for (int64_t k = 0; k == 0 || k < product.depth; k += most) {
+    Product p = Terms(product, k, Smaller(most, product.depth - k));
+    if (!is_copied) {
+      Panel<vectors>(p);
+      continue;
+    }
+    alignas(64) float copy[kCopiedDepth * kColumns];
+    for (int64_t i = 0; i < p.depth; ++i) {
+      memcpy(copy + i * kColumns, p.b + i * p.b_stride, 4 * kColumns);
+    }
+    p.b = copy;
+    p.b_stride = kColumns;
+    Panel<vectors>(p);
+  }
+}
+
 // The columns that do not fill a vector, on copies that do. Block by block, so
 // that the copies fit on the stack.
 void LastColumns(const Product& product) {
@@ -126,23 +162,19 @@ void LastColumns(const Product& product) {
   float hidden[kRows * kLanes] = {}, bias[kLanes] = {};
   if (product.start == Start::kBias) memcpy(bias, product.bias, bytes);
   for (int64_t k = 0; k == 0 || k < product.depth; k += kDepth) {
-    const int64_t depth = Smaller(kDepth, product.depth - k);
-    const bool is_last = k + depth == product.depth;
-    for (int64_t j = 0; j < depth; ++j) {
-      memcpy(b + j * kLanes, product.b + (k + j) * product.b_stride, bytes);
+    const Product terms = Terms(product, k, Smaller(kDepth, product.depth - k));
+    for (int64_t j = 0; j < terms.depth; ++j) {
+      memcpy(b + j * kLanes, terms.b + j * terms.b_stride, bytes);
     }
     for (int64_t i = 0; i < product.rows; i += kRows) {
-      Product p = product;
+      Product p = terms;
       p.rows = Smaller(kRows, product.rows - i);
-      p.depth = depth;
-      p.a = product.a + i * product.a_stride + k * product.a_step;
+      p.a += i * p.a_stride;
       p.b = b;
       p.c = c;
       p.bias = bias;
       p.hidden = hidden;
       p.b_stride = p.c_stride = p.hidden_stride = kLanes;
-      if (k > 0) p.start = Start::kOutput;
-      if (!is_last) p.finish = Finish::kNone;
       float* to = product.c + i * product.c_stride;
       for (int64_t r = 0; r < p.rows; ++r) {
         if (p.start == Start::kOutput) {
@@ -199,17 +231,17 @@ void Multiply(const Product& product) {
       case 0:
         return LastColumns(p);
       case 1:
-        Panel<1>(p);
+        DeepPanel<1>(p);
         break;
       case 2:
-        Panel<2>(p);
+        DeepPanel<2>(p);
         break;
 #if TFSAC_VECTORS > 2
       case 3:
-        Panel<3>(p);
+        DeepPanel<3>(p);
         break;
       case 4:
-        Panel<4>(p);
+        DeepPanel<4>(p);
         break;
 #endif
     }

@@ -265,6 +265,8 @@ class NetworksTest(MlpTestCase):
         self.assertTrue(mlp.serves("relu", "float32"))
         self.assertFalse(mlp.serves("gelu", "float32"))
         self.assertFalse(mlp.serves("relu", "bfloat16"))
+        self.assertTrue(mlp.serves("relu", "float32", 512))
+        self.assertFalse(mlp.serves("relu", "float32", 513))
         with mock.patch.dict(os.environ, TFSAC_KERNELS="off"):
             self.assertFalse(mlp.serves("relu", "float32"))
         with mock.patch.object(mlp, "_has_gpu", lambda: True):

@@ -13,10 +13,13 @@ from tfsac import ops
 __all__ = ["dense_stack", "serves", "tensorflow_only"]
 
 _ACTIVATIONS = ("relu", "tanh")
+# Beyond it XLA's products of whole batches are faster: see
+# benchmarks/crossover.py.
+_WIDEST = 512
 _scope = threading.local()
 
 
-def serves(activation: str, dtype: str) -> bool:
+def serves(activation: str, dtype: str, widest: int = 0) -> bool:
     """Whether the kernels compute a stack of dense layers, here and now.
 
     This is the one switch: where it says no, the networks run on TensorFlow's
@@ -25,14 +28,18 @@ def serves(activation: str, dtype: str) -> bool:
     Args:
         activation: Name of the hidden layers' activation.
         dtype: That of inputs and weights.
+        widest: Width of the widest hidden layer, where whole batches pass it.
+            Defaults to `0`.
 
     Returns:
         `True` with kernels that were built and loaded, relu or tanh, float32,
-        no GPU to run on instead, and outside `tensorflow_only`.
+        layers at most 512 wide, no GPU to run on instead, and outside
+        `tensorflow_only`.
     """
     return (
         activation in _ACTIVATIONS
         and dtype == "float32"
+        and widest <= _WIDEST
         and not getattr(_scope, "tensorflow_only", False)
         and ops.loaded()
         and not _has_gpu()

@@ -82,7 +82,8 @@ class Actor(keras.Model):
         """Returns the Gaussian's mean and log standard deviation."""
         x = tf.cast(observation, self.compute_dtype)
         layers = [*self.hidden_layers, self.head]
-        if mlp.serves(self.activation, self.compute_dtype):
+        widest = max(self.hidden_units, default=0)
+        if mlp.serves(self.activation, self.compute_dtype, widest):
             kernels = [layer.kernel[tf.newaxis] for layer in layers]
             biases = [layer.bias[tf.newaxis] for layer in layers]
             x = mlp.dense_stack([x], kernels, biases, self.activation)[0]
@@ -165,7 +166,8 @@ class Critic(keras.Model):
         observation, action = inputs
         x = [tf.cast(observation, action.dtype), action]
         layers = self.ensemble_layers
-        if mlp.serves(self.activation, self.compute_dtype):
+        widest = max(self.hidden_units, default=0)
+        if mlp.serves(self.activation, self.compute_dtype, widest):
             kernels = [layer.kernel for layer in layers]
             biases = [layer.bias for layer in layers]
             q = mlp.dense_stack(x, kernels, biases, self.activation)
