@@ -7,21 +7,18 @@ algorithm: an agent is what can `explore` and `update`.
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tfsac.batches import Batches, Mean
 from tfsac.env import EnvStream
-from tfsac.step import METRICS
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
 
 __all__ = ["fit"]
-
-# So that an epoch of a million calls does not keep a million tensors.
-_MAX_UNREAD = 1_000
 
 
 def fit(
@@ -96,96 +93,27 @@ def _epoch(
     callback_list: keras.callbacks.CallbackList,
 ) -> dict[str, Any]:
     """Runs until `end` transitions, or until told to stop; returns the logs."""
-    progress, train_every = agent.progress, agent.config.train_every
+    progress = agent.progress
     begin, started = progress.env_steps, time.perf_counter()
-    listeners = list(filter(_hears_of_batches, callback_list.callbacks))
-    learned = _Mean(METRICS)
-    episodes = _Mean(("episode_return", "episode_length"))
-    batch = 0
-    can_learn = False
-    while progress.env_steps < end and not agent.stop_training:
-        transitions = stream.step(agent.explore(stream.observation))
-        agent.replay.insert(transitions)
-        progress.env_steps += len(transitions.reward)
-        progress.pending_steps += len(transitions.reward)
-        for episode in stream.episodes:
-            episodes.add((episode.episode_return, episode.length))
+    episodes = Mean(("episode_return", "episode_length"))
+    with Batches(agent, callback_list.callbacks) as batches:
+        while progress.env_steps < end and not agent.stop_training:
+            transitions = stream.step(batches.explore(stream.observation))
+            agent.replay.insert(transitions)
+            progress.env_steps += len(transitions.reward)
+            progress.pending_steps += len(transitions.reward)
+            for episode in stream.episodes:
+                episodes.add((episode.episode_return, episode.length))
 
-        # One Keras batch is one call of the train step.
-        while progress.pending_steps >= train_every:
-            progress.pending_steps -= train_every
-            for callback in listeners:
-                callback.on_train_batch_begin(batch, logs={})
-            # A replay buffer never shrinks: once is enough.
-            can_learn = can_learn or agent.can_learn
-            metrics = agent.update() if can_learn else {}
-            learned.add(metrics.values())
-            if listeners:
-                logs = dict(metrics)
-                for callback in listeners:
-                    callback.on_train_batch_end(batch, logs=logs)
-            batch += 1
-            if agent.stop_training:
-                break
+            # One Keras batch is one call of the train step.
+            while batches.are_due():
+                batches.run()
+                if agent.stop_training:
+                    break
     seconds = time.perf_counter() - started
     return {
-        **learned.result(),
+        **batches.learned.result(),
         **episodes.result(),
         "env_steps": progress.env_steps,
         "steps_per_second": (progress.env_steps - begin) / seconds,
     }
-
-
-def _hears_of_batches(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback does anything when a batch begins or ends.
-
-    Keras' `CallbackList` tells all of them, and first converts the logs, which
-    takes longer than a step of most environments.
-    """
-    if isinstance(callback, keras.callbacks.ProgbarLogger):
-        return callback.verbose == 1  # else it shows epochs alone
-    hooks = ["batch_begin", "batch_end"]
-    hooks += [f"train_{hook}" for hook in hooks]
-    # As functions: a method is another object each time it is asked for.
-    return any(
-        getattr(method, "__func__", method)
-        is not getattr(keras.callbacks.Callback, f"on_{hook}")
-        for hook in hooks
-        for method in [getattr(callback, f"on_{hook}")]
-    )
-
-
-class _Mean:
-    """Running means of named values; NaN before there are any."""
-
-    def __init__(self, names: Sequence[str]):
-        self._names = names
-        self._sums = [0.0] * len(names)
-        self._count = 0
-        self._unread: list[Iterable[float]] = []
-
-    def add(self, values: Iterable[float]) -> None:
-        """Adds one value for each name, or nothing at all.
-
-        They are read later, as those on a device are to be waited for.
-        """
-        self._unread.append(values)
-        if len(self._unread) == _MAX_UNREAD:
-            self._read()
-
-    def result(self) -> dict[str, float]:
-        """Returns the mean of each name."""
-        self._read()
-        count = self._count or math.nan
-        return {
-            name: total / count
-            for name, total in zip(self._names, self._sums, strict=True)
-        }
-
-    def _read(self) -> None:
-        for each in map(list, self._unread):
-            if each:
-                pairs = zip(self._sums, each, strict=True)
-                self._sums = [total + value for total, value in pairs]
-                self._count += 1
-        self._unread = []
