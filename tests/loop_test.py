@@ -105,6 +105,24 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertLen(self.update.env_steps, taken)
         self.assertBetween(taken, 50, 52)
 
+    def test_a_call_that_fails_stays_due(self):
+        agent = small_agent.make(counting_env.ID, train_every=4, random_steps=0)
+        pending = []
+
+        def see(batch, logs):
+            pending.append(agent.pending_steps)
+
+        note = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=see, on_train_batch_end=see
+        )
+        failing = mock.patch.object(tfsac.SAC, "update", side_effect=OSError)
+        with failing, self.assertRaises(OSError):
+            fit(agent, 6, callbacks=[note])
+        self.assertEqual((agent.env_steps, agent.pending_steps), (4, 4))
+        fit(agent, 1, callbacks=[note])
+        self.assertEqual(self.update.env_steps, [5])
+        self.assertEqual(pending, [4, 5, 1])  # as a saved agent would say
+
     def test_random_phase_counts_transitions(self):
         agent = small_agent.make(
             counting_env.ID, num_envs=2, random_steps=6, train_every=2

@@ -66,7 +66,6 @@ class Batches:
 
     def run(self) -> None:
         """Runs the call that is due."""
-        self._progress.pending_steps -= self._transitions
         self._begin()
         self._end(self._agent.update() if self._can_learn() else {})
 
@@ -81,6 +80,7 @@ class Batches:
         return self._has_begun_to_learn
 
     def _end(self, metrics: Mapping[str, float]) -> None:
+        self._progress.pending_steps -= self._transitions
         self.learned.add(metrics.values())
         if self._listeners:
             logs = dict(metrics)
