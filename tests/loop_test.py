@@ -265,7 +265,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             counting_env.ID, num_envs=2, random_steps=10, train_every=1_000
         )
         replay_ops = mock.patch.object(agent.replay._storage, "_kernels", None)
-        compiled = mock.patch.object(agent, "_explore", None)
+        compiled = mock.patch.object(agent.policy, "_explore", None)
         converting = mock.patch.object(
             tf, "convert_to_tensor", side_effect=AssertionError
         )

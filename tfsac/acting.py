@@ -69,6 +69,15 @@ class Policy:
         if KernelPolicy.serves(actor):
             row = flatten.size, flatten.dtype
             self.kernels = KernelPolicy(actor, row, scale, config)
+        self.compile()
+
+    def compile(self, jit_compile: bool = True) -> None:
+        """Compiles `explore` anew, for where no kernels serve.
+
+        Args:
+            jit_compile: Whether XLA does it. Defaults to `True`.
+        """
+        self._explore = tf.function(self._explored, jit_compile=jit_compile)
 
     def gaussian(
         self, rows: tf.Tensor, training: bool = False
@@ -145,6 +154,25 @@ class Policy:
         if seed is None:
             return self.deterministic(rows).numpy()
         return self.seeded(rows, tf.constant(seed, tf.int64))[0].numpy()
+
+    def explore(self, rows: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
+        """Sampled actions for always as many rows, as training takes them.
+
+        Args:
+            rows: `[E, O]`.
+            seed: Of the noise.
+
+        Returns:
+            `[E, A]`, in the environment's units.
+        """
+        if self.kernels is not None:
+            return self.kernels(rows, seed)
+        return self._explore(rows, tf.constant(seed, tf.int64)).numpy()
+
+    def _explored(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        # Of a static shape, unlike `_seeded`: XLA compiles it for that alone.
+        noise = standard_normal((rows.shape[0], len(self.scale.low)), seed)
+        return self.sample(rows, noise)[0]
 
     def predict(self, observations: Any, deterministic: bool) -> np.ndarray:
         """`SAC.predict` has the description."""

@@ -15,7 +15,7 @@ from tfsac.acting import Policy
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream
 from tfsac.metrics import Metrics
-from tfsac.noise import NoiseStream, Seeds, standard_normal
+from tfsac.noise import NoiseStream, Seeds
 from tfsac.optimizers import Optimizers, resolve
 from tfsac.policy import ActionScale
 from tfsac.replay import ReplayBuffer
@@ -169,7 +169,7 @@ class SAC(EnvTrainer):
         self.jit_compile = jit_compile
         self.compiled = True
 
-        self._explore = tf.function(self._sample, jit_compile=jit_compile)
+        self.policy.compile(jit_compile)
         self._steps: dict[int, Callable[..., tf.Tensor]] = {}
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
@@ -191,13 +191,7 @@ class SAC(EnvTrainer):
             return self.scale.to_env(uniform.astype(np.float32))
         self.progress.explored += 1
         seed = self._acting_seed, self.progress.explored
-        if self.policy.kernels is not None:
-            return self.policy.kernels(observation, seed)
-        return self._explore(observation, tf.constant(seed, tf.int64)).numpy()
-
-    def _sample(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        noise = standard_normal((rows.shape[0], len(self.scale.low)), seed)
-        return self.policy.sample(rows, noise)[0]
+        return self.policy.explore(observation, seed)
 
     def update(self, updates: int | None = None) -> Mapping[str, float]:
         """Runs K updates from the replay buffer, in one compiled call.
