@@ -6,6 +6,7 @@ import pathlib
 import random
 import subprocess
 import sys
+from concurrent import futures
 from unittest import mock
 
 import counting_env
@@ -219,6 +220,19 @@ class OwnLoopTest(parameterized.TestCase, tf.test.TestCase):
         agent.replay.insert(small_agent.transitions(agent, 3))
         agent.update()
         self.assertEqual(agent.updates, 3)
+
+    def test_a_prepared_update_runs_anywhere_on_what_was_there(self):
+        agents = small_agent.make(SPACES), small_agent.make(SPACES)
+        for agent in agents:
+            agent.replay.insert(small_agent.transitions(agent, 20))
+        expected = agents[0].update(updates=3)
+        run = agents[1].prepare_update(updates=3)
+        self.assertEqual(agents[1].updates, 0)
+        agents[1].replay.insert(small_agent.transitions(agents[1], 20, seed=1))
+        with futures.ThreadPoolExecutor() as pool:
+            self.assertEqual(pool.submit(run).result(), expected)
+        self.assertEmpty(changed(*map(state, agents)))
+        self.assertEqual(agents[1].updates, 3)
 
     def test_fit_and_evaluate_say_that_there_is_no_environment(self):
         agent = small_agent.make(SPACES)

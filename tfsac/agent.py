@@ -219,12 +219,33 @@ class SAC(EnvTrainer):
             ValueError: If `updates` is below 1.
             tf.errors.InvalidArgumentError: If the replay buffer is empty.
         """
+        return self.prepare_update(updates)()
+
+    def prepare_update(
+        self, updates: int | None = None
+    ) -> Callable[[], Mapping[str, float]]:
+        """Draws the batches of an update, and leaves learning from them.
+
+        Args:
+            updates: As for `update`.
+
+        Returns:
+            What runs the update. It no longer needs the replay buffer and may
+            be called on another thread, once.
+
+        Raises:
+            ValueError: If `updates` is below 1.
+            tf.errors.InvalidArgumentError: If the replay buffer is empty.
+        """
         if updates is None:
             updates = self.config.updates_per_call
         batches = self.replay.sample(updates, self.config.batch_size)
         if updates not in self._steps:
+            # Here, since Keras and TensorFlow keep much of what is set, such
+            # as the device, for each thread by itself.
             self._steps[updates] = step.compile_step(self, batches)
-        return Metrics(step.METRICS, self._steps[updates](batches))
+        run = self._steps[updates]
+        return lambda: Metrics(step.METRICS, run(batches))
 
     @property
     def updates(self) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -44,7 +44,7 @@ class EnvTrainer(keras.Model):
     """Fits and evaluates an agent on Gymnasium environments.
 
     As Keras' own trainer does it on data; it knows nothing of the algorithm.
-    Subclasses say how to `explore` and `update`, and set the attributes.
+    Subclasses say how to `explore` and `prepare_update`, and set what follows.
 
     Attributes:
         config: For `random_steps`, `train_every` and what the algorithm needs.
@@ -88,6 +88,19 @@ class EnvTrainer(keras.Model):
 
         Returns:
             The means of the metrics.
+        """
+        return self.prepare_update(updates)()
+
+    def prepare_update(
+        self, updates: int | None = None
+    ) -> Callable[[], Mapping[str, float]]:
+        """Draws the batches of an update, and leaves learning from them.
+
+        Args:
+            updates: As for `update`.
+
+        Returns:
+            What runs the update, on any thread.
         """
         raise NotImplementedError
 
