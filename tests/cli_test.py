@@ -207,6 +207,7 @@ class OptionsTest(parameterized.TestCase, tf.test.TestCase):
         ("--temperature=none", "temperature", None),
         ("--no-backup-entropy", "backup_entropy", False),
         ("--backup-entropy", "backup_entropy", True),
+        ("--overlap", "overlap", True),
         ("--batch-size=64", "batch_size", 64),
         ("--hidden-units=64,32", "hidden_units", (64, 32)),
         ("--hidden-units=64", "hidden_units", (64,)),

@@ -26,6 +26,7 @@ class SACConfigTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(config.policy_delay, 1)
         self.assertEqual(config.random_steps, 1_000)
         self.assertTrue(config.backup_entropy)
+        self.assertFalse(config.overlap)
 
     @parameterized.parameters(
         ({"discount": 1.5}, r"\[0, 1\].*discount=1.5"),

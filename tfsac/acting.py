@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfsac import policy
+from tfsac import networks, policy
 from tfsac.config import SACConfig
 from tfsac.kernel_policy import KernelPolicy
 from tfsac.noise import standard_normal
 from tfsac.spaces import Flattener
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "Snapshot"]
 
 # Where tanh is inverted, actions stay this share of the half range inside.
 _EDGE = 2.0**-24
@@ -213,6 +213,28 @@ class Policy:
                 f"Received: {observations!r}."
             )
         return rows
+
+
+class Snapshot(Policy):
+    """A policy as it was when it was last taken, while the original learns.
+
+    Args:
+        original: The policy to take.
+    """
+
+    def __init__(self, original: Policy):
+        flatten, actor = original.flatten, original.actor
+        rows = tf.zeros([1, flatten.size], flatten.dtype)
+        copy = networks.clone(actor, rows)
+        super().__init__(copy, flatten, original.scale, original.config, 0)
+        pairs = zip(copy.variables, actor.variables, strict=True)
+        self._pairs = [(mine.value, theirs.value) for mine, theirs in pairs]
+
+    def take(self) -> None:
+        """Takes the weights that the original has now."""
+        for mine, theirs in self._pairs:
+            # Both share the values until somebody assigns to one of the two.
+            mine.assign(theirs)
 
 
 def _nan_where(rows: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsac import checkpoint, export, networks, step
-from tfsac.acting import Policy
+from tfsac.acting import Policy, Snapshot
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream
 from tfsac.metrics import Metrics
@@ -97,6 +97,7 @@ class SAC(EnvTrainer):
         self.policy = Policy(
             self.actor, flatten, self.scale, self.config, seeds.predict
         )
+        self.snapshot = Snapshot(self.policy) if self.config.overlap else None
         self._make_temperature()
         self._make_data(seeds)
         self.compile()
@@ -170,17 +171,23 @@ class SAC(EnvTrainer):
         self.compiled = True
 
         self.policy.compile(jit_compile)
+        if self.snapshot is not None:
+            self.snapshot.compile(jit_compile)
         self._steps: dict[int, Callable[..., tf.Tensor]] = {}
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
         """The deterministic actions of rows `[B, O]`, in the env's units."""
         return self.policy.deterministic(observations)
 
-    def explore(self, observation: np.ndarray) -> np.ndarray:
+    def explore(
+        self, observation: np.ndarray, policy: Policy | None = None
+    ) -> np.ndarray:
         """Actions to learn from: random at first, then from the policy.
 
         Args:
             observation: Rows, `[E, O]`.
+            policy: Which one. Defaults to `self.policy`, with the weights of
+                now.
 
         Returns:
             `[E, A]`, in the env's units.
@@ -191,7 +198,7 @@ class SAC(EnvTrainer):
             return self.scale.to_env(uniform.astype(np.float32))
         self.progress.explored += 1
         seed = self._acting_seed, self.progress.explored
-        return self.policy.explore(observation, seed)
+        return (policy or self.policy).explore(observation, seed)
 
     def update(self, updates: int | None = None) -> Mapping[str, float]:
         """Runs K updates from the replay buffer, in one compiled call.

@@ -69,6 +69,9 @@ class Batches:
         self._begin()
         self._end(self._agent.update() if self._can_learn() else {})
 
+    def finish(self) -> None:
+        """Waits for what has been begun; here nothing has."""
+
     def _begin(self) -> None:
         for callback in self._listeners:
             callback.on_train_batch_begin(self._count, logs={})
@@ -79,8 +82,11 @@ class Batches:
             self._has_begun_to_learn = self._agent.can_learn
         return self._has_begun_to_learn
 
-    def _end(self, metrics: Mapping[str, float]) -> None:
+    def _answer(self) -> None:
         self._progress.pending_steps -= self._transitions
+
+    def _end(self, metrics: Mapping[str, float]) -> None:
+        self._answer()
         self.learned.add(metrics.values())
         if self._listeners:
             logs = dict(metrics)

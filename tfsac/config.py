@@ -55,6 +55,10 @@ class SACConfig:
         updates_per_step: updates per transition; one call of the train step
             runs K = train_every * updates_per_step, a whole number. Defaults
             to `1`.
+        overlap: whether `fit` collects the next transitions while the train
+            step runs, acting with the weights from before it: one call, K
+            updates, behind. It pays where environments are slow; let
+            `train_every` be at least their number. Defaults to `False`.
         hidden_units: widths of the hidden layers of actor and critics.
             Defaults to `(256, 256)`.
         activation: Keras activation of the hidden layers. Defaults to
@@ -88,6 +92,7 @@ class SACConfig:
     random_steps: int = 1_000
     train_every: int = 1
     updates_per_step: float = 1
+    overlap: bool = False
     # Networks
     hidden_units: tuple[int, ...] = (256, 256)
     activation: str = "relu"

@@ -14,6 +14,7 @@ import keras
 
 from tfsac.batches import Batches, Mean
 from tfsac.env import EnvStream
+from tfsac.overlap import OverlappedBatches
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
@@ -96,7 +97,7 @@ def _epoch(
     progress = agent.progress
     begin, started = progress.env_steps, time.perf_counter()
     episodes = Mean(("episode_return", "episode_length"))
-    with Batches(agent, callback_list.callbacks) as batches:
+    with _batches(agent, callback_list.callbacks) as batches:
         while progress.env_steps < end and not agent.stop_training:
             transitions = stream.step(batches.explore(stream.observation))
             agent.replay.insert(transitions)
@@ -110,6 +111,7 @@ def _epoch(
                 batches.run()
                 if agent.stop_training:
                     break
+        batches.finish()
     seconds = time.perf_counter() - started
     return {
         **batches.learned.result(),
@@ -117,3 +119,11 @@ def _epoch(
         "env_steps": progress.env_steps,
         "steps_per_second": (progress.env_steps - begin) / seconds,
     }
+
+
+def _batches(
+    agent: "EnvTrainer", callbacks: Sequence[keras.callbacks.Callback]
+) -> Batches:
+    if agent.snapshot is None:
+        return Batches(agent, callbacks)
+    return OverlappedBatches(agent, callbacks, agent.snapshot)

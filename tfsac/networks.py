@@ -19,7 +19,7 @@ from tfsac.config import SACConfig
 from tfsac.noise import Seeds
 from tfsac.spaces import Flattener
 
-__all__ = ["Actor", "Critic", "EnsembleDense", "make"]
+__all__ = ["Actor", "Critic", "EnsembleDense", "clone", "make"]
 
 
 @keras.saving.register_keras_serializable("tfsac")
@@ -299,11 +299,22 @@ def make(
     critic = critic or Critic(config.num_critics, *hidden, seeds.critic)
     _build_actor(actor, rows, actions)
     _build_critic(critic, rows, actions)
-    target_critic = keras.models.clone_model(critic)
-    _build_critic(target_critic, rows, actions)
-    target_critic.set_weights(critic.get_weights())
-    target_critic.trainable = False
+    target_critic = clone(critic, (rows, actions))
     return actor, critic, target_critic
+
+
+def clone(model: keras.Model, inputs: Any) -> keras.Model:
+    """Returns the same model with variables of its own, and not to be trained.
+
+    Args:
+        model: A built model, one of the user's perhaps.
+        inputs: What it can be called with.
+    """
+    copy = keras.models.clone_model(model)
+    copy(inputs)  # creates the weights
+    copy.set_weights(model.get_weights())
+    copy.trainable = False
+    return copy
 
 
 def _build_actor(

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from tfsac import loop
-from tfsac.acting import Policy
+from tfsac.acting import Policy, Snapshot
 from tfsac.checked_env import describe
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream, recipe
@@ -52,7 +52,9 @@ class EnvTrainer(keras.Model):
         num_envs: E, how many of it are made.
         observation_space: Of one environment.
         action_space: Of one environment.
-        policy: Acts in `evaluate`.
+        policy: Acts.
+        snapshot: Acts in `fit` while a call of the step is in flight; `None`
+            unless `config.overlap`.
         replay: Takes the transitions.
         seed: Decides the starts.
         progress: Counts.
@@ -64,16 +66,20 @@ class EnvTrainer(keras.Model):
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.spaces.Box
     policy: Policy
+    snapshot: Snapshot | None
     replay: ReplayBuffer
     seed: int
     progress: Progress
     _stream: EnvStream | None
 
-    def explore(self, observation: np.ndarray) -> np.ndarray:
+    def explore(
+        self, observation: np.ndarray, policy: Policy | None = None
+    ) -> np.ndarray:
         """Actions to learn from, in the env's units.
 
         Args:
             observation: Rows, `[E, O]`.
+            policy: Which one acts. Defaults to `self.policy`.
 
         Returns:
             `[E, A]`.
