@@ -41,6 +41,8 @@ class SACConfigTest(parameterized.TestCase, tf.test.TestCase):
         ({"log_std_min": 3.0}, "log_std_max=2.0"),
         ({"target_entropy": float("inf")}, "target_entropy=inf"),
         ({"updates_per_step": 0.5}, "whole number"),
+        ({"overlap": "false"}, "True or False.*overlap='false'"),
+        ({"backup_entropy": 1}, "True or False.*backup_entropy=1"),
         ({"train_every": 3, "updates_per_step": 0.5}, "whole number"),
     )
     def test_a_value_out_of_its_range_is_named(self, fields, message):

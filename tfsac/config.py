@@ -115,6 +115,8 @@ class SACConfig:
             lambda n: n == 0 or _is_count(n),
             "a whole number of at least 0",
         )
+        for name in ("backup_entropy", "overlap"):
+            self._require(name, lambda x: isinstance(x, bool), "True or False")
         self._require("discount", lambda x: 0 <= x <= 1, "a number in [0, 1]")
         self._require("tau", lambda x: 0 < x <= 1, "a number in (0, 1]")
         for name in ("initial_temperature", "learning_rate", "reward_scale"):
