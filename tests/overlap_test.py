@@ -412,6 +412,10 @@ class FailureTest(OverlapTest):
         self.assert_done(4, 4, 0)
 
     def test_interrupted_while_waiting_for_the_step(self):
+        # A shell that starts the tests in the background has it ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+
         def interrupt(n, learn):
             if n == 1:  # the last of the epoch
                 time.sleep(0.02)
