@@ -4,7 +4,8 @@
 
 `env` turns Gymnasium environments into transitions, `replay` stores them and
 draws batches, `sac` is the mathematics, `step` compiles it, `agent` owns the
-parts and trains, `export` writes the policy as a SavedModel.
+parts and trains, `export` writes the policy as a SavedModel. Beside this flow,
+`tabular` solves finite problems exactly.
 """
 
 import os
@@ -25,6 +26,7 @@ if keras.config.backend() != "tensorflow":
         "KERAS_BACKEND=tensorflow."
     )
 
+from tfsac import tabular
 from tfsac.agent import SAC
 from tfsac.checked_env import EnvError
 from tfsac.checkpoint import load
@@ -45,6 +47,7 @@ __all__ = [
     "SACConfig",
     "Transition",
     "load",
+    "tabular",
 ]
 
 warn_without_kernels()
