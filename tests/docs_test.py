@@ -6,6 +6,8 @@ import re
 
 import tensorflow as tf
 
+from tfsac import tabular
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -33,6 +35,30 @@ class EquationsTest(tf.test.TestCase):
             "episode_return episode_length env_steps steps_per_second "
             "val_episode_return".split(),
         )
+
+    def test_each_equation_of_maximum_entropy_has_a_function_and_a_test(self):
+        text = (ROOT / "docs" / "maximum-entropy.md").read_text()
+        pattern = r"^\| .+ \| `(\w+\.py)` `(\w+)` \| `(\w+\.py)::(.+)` \|$"
+        rows = re.findall(pattern, text, re.M)
+        headers = text.count("| equation |")
+        lines = re.findall(r"^\|.*\|$", text, re.M)
+        self.assertLen(rows, len(lines) - 2 * headers)
+        for file, function, test_file, test in rows:
+            self.assertIn(function, _definitions(ROOT / "tfsac" / file))
+            names = test.split("::")
+            defined = _definitions(ROOT / "tests" / test_file)
+            self.assertContainsSubset(names, defined, msg=test)
+        functions = {name for file, name, *_ in rows if file == "tabular.py"}
+        self.assertSameElements(functions, set(tabular.__all__) - {"MDP"})
+
+
+def _definitions(path):
+    """The names of the functions and classes in a file."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
 
 
 if __name__ == "__main__":
