@@ -60,12 +60,12 @@ int64_t Mlp::in(size_t layer) const {
 
 void MlpForward(const Mlp& mlp, const std::vector<float*>& outputs,
                 const Workers& workers, const Simd& simd) {
-  const int64_t chunks = CeilOfRatio(mlp.batch, kShardRows);
+  const int64_t chunks = CeilOfRatio(mlp.batch, simd.shard_rows);
   RunPhases(ForWork(workers, mlp),
             {{chunks * mlp.members, [&](int64_t shard) {
-                const int64_t begin = shard % chunks * kShardRows;
+                const int64_t begin = shard % chunks * simd.shard_rows;
                 ForwardRows(mlp, outputs, shard / chunks, begin,
-                            std::min(begin + kShardRows, mlp.batch), simd);
+                            std::min(begin + simd.shard_rows, mlp.batch), simd);
               }}});
 }
 

@@ -56,7 +56,7 @@ class BackwardPass {
         hidden_(hidden),
         gradients_(gradients),
         simd_(simd),
-        chunks_(CeilOfRatio(mlp.batch, kShardRows)) {
+        chunks_(CeilOfRatio(mlp.batch, simd.shard_rows)) {
     PlanTransposes();
     PlanDeltas(output_gradient);
     if (gradients.wants_weights()) PlanWeights();
@@ -113,10 +113,10 @@ class BackwardPass {
         continue;
       }
       transposed.push_back(to);
-      for (int64_t i = 0; i < rows; i += kShardRows) {
+      for (int64_t i = 0; i < rows; i += simd_.shard_rows) {
         transposes_.push_back({from + i * columns,
-                               std::min(kShardRows, rows - i), columns, to + i,
-                               rows});
+                               std::min(simd_.shard_rows, rows - i), columns,
+                               to + i, rows});
       }
       to += RoundUp(rows * columns);
     }
@@ -187,9 +187,9 @@ class BackwardPass {
 
   void PlanWeight(int64_t member, size_t layer, int64_t begin,
                   const Mlp::Input& input) {
-    for (int64_t i = 0; i < input.width; i += kShardRows) {
+    for (int64_t i = 0; i < input.width; i += simd_.shard_rows) {
       weights_.push_back({member, layer, input.rows + i, input.width, begin + i,
-                          std::min(kShardRows, input.width - i)});
+                          std::min(simd_.shard_rows, input.width - i)});
     }
   }
 
@@ -199,8 +199,8 @@ class BackwardPass {
   }
 
   void ClearInputGradients(int64_t chunk) {
-    const int64_t begin = chunk * kShardRows;
-    const int64_t rows = std::min(kShardRows, mlp_.batch - begin);
+    const int64_t begin = chunk * simd_.shard_rows;
+    const int64_t rows = std::min(simd_.shard_rows, mlp_.batch - begin);
     for (size_t i = 0; i < mlp_.inputs.size(); ++i) {
       const int64_t width = mlp_.inputs[i].width;
       if (float* gradient = gradients_.inputs[i]) {
@@ -254,8 +254,8 @@ std::vector<int64_t> ActiveRows(const float* gradient, int64_t width,
 
 void BackwardPass::DeltasOfMember(int64_t member, int64_t chunk) {
   const size_t last = mlp_.layers.size() - 1;
-  const int64_t begin = chunk * kShardRows;
-  const int64_t end = std::min(begin + kShardRows, mlp_.batch);
+  const int64_t begin = chunk * simd_.shard_rows;
+  const int64_t end = std::min(begin + simd_.shard_rows, mlp_.batch);
   const int64_t first_row = member * mlp_.batch;
   const bool keep = gradients_.wants_weights();
   int64_t widest = mlp_.in(0);
@@ -268,7 +268,7 @@ void BackwardPass::DeltasOfMember(int64_t member, int64_t chunk) {
   if (rows.empty()) return;
   const bool are_all = static_cast<int64_t>(rows.size()) == end - begin;
 
-  const int64_t room = RoundUp(kShardRows * widest);
+  const int64_t room = RoundUp(simd_.shard_rows * widest);
   float* scratch = ShardScratch(3 * room);
   float* spare[] = {scratch, scratch + room};
   float* gathered = scratch + 2 * room;

@@ -8,11 +8,6 @@
 
 namespace tfsac {
 
-// Rows of a batch, or of a kernel's gradient, that one shard works on: few
-// enough that their activations stay in the cache from layer to layer, and
-// always the same, so that results do not depend on the number of threads.
-inline constexpr int64_t kShardRows = 64;
-
 // Below so many multiplications waking a thread takes longer than it helps.
 inline constexpr int64_t kSerialWork = int64_t{1} << 18;
 

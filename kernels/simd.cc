@@ -5,13 +5,14 @@
 
 namespace tfsac {
 
-extern const Simd kPortable;
+extern const Simd kAmx, kPortable;
 #if defined(__x86_64__)
 extern const Simd kAvx2, kAvx512;
 #endif
 
 const std::vector<const Simd*>& AllSimd() {
   static const std::vector<const Simd*> all = {
+      &kAmx,
 #if defined(__x86_64__)
       &kAvx512,
       &kAvx2,

@@ -36,6 +36,11 @@ struct Product {
 struct Simd {
   const char* name;
   bool (*is_supported)();  // by this CPU
+  // The rows of a batch, or of a kernel's gradient, that one shard works on:
+  // few enough that their activations stay in the cache from layer to layer,
+  // and always the same, so that results do not depend on the number of
+  // threads.
+  int64_t shard_rows;
   void (*multiply)(const Product& product);
   // to[j * to_stride + i] = from[i * from_stride + j]
   void (*transpose)(int64_t rows, int64_t columns, const float* from,

@@ -24,7 +24,10 @@ const Simd kAvx2 = {"avx2",
                       return __builtin_cpu_supports("avx2") &&
                              __builtin_cpu_supports("fma");
                     },
-                    Multiply, Transpose, SumRows};
+                    64,
+                    Multiply,
+                    Transpose,
+                    SumRows};
 
 }  // namespace tfsac
 

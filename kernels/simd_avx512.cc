@@ -26,7 +26,10 @@ const Simd kAvx512 = {"avx512",
                                __builtin_cpu_supports("avx512dq") &&
                                __builtin_cpu_supports("avx512vl");
                       },
-                      Multiply, Transpose, SumRows};
+                      64,
+                      Multiply,
+                      Transpose,
+                      SumRows};
 
 }  // namespace tfsac
 

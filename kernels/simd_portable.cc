@@ -14,7 +14,7 @@
 namespace tfsac {
 
 extern const Simd kPortable;
-const Simd kPortable = {"portable", [] { return true; }, Multiply, Transpose,
-                        SumRows};
+const Simd kPortable = {"portable", [] { return true; }, 64,
+                        Multiply,   Transpose,           SumRows};
 
 }  // namespace tfsac

@@ -322,7 +322,8 @@ class FreshProcessTest(MlpTestCase):
 
     def test_each_instruction_set_gives_the_same_but_for_rounding(self):
         expected = self.results()
-        for name in ("avx2", "portable"):
+        fastest = ops.status().rsplit(" ", 1)[1]
+        for name in {"avx512", "avx2", "portable"} - {fastest}:
             got = self.results(TFSAC_SIMD=name)
             for a, b in zip(got, expected, strict=True):
                 self.assertLess(error(a, b), 1e-5)
