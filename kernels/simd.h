@@ -31,8 +31,8 @@ struct Product {
   int64_t hidden_stride = 0;
 };
 
-// The kernels for one instruction set. Every sum runs over k in order, however
-// the work is cut up, so results do not depend on that.
+// The kernels for one instruction set. Every sum runs over k in one order that
+// the sizes of the product alone decide.
 struct Simd {
   const char* name;
   bool (*is_supported)();  // by this CPU

@@ -200,34 +200,6 @@ class SAC(EnvTrainer):
         seed = self._acting_seed, self.progress.explored
         return (policy or self.policy).explore(observation, seed)
 
-    def update(self, updates: int | None = None) -> Mapping[str, float]:
-        """Runs K updates from the replay buffer, in one compiled call.
-
-        `fit` calls it; with `replay.insert` it makes one's own loop, for a
-        robot that `fit` cannot step.
-
-        Example:
-
-        ```python
-        agent = tfsac.SAC((observation_space, action_space))
-        agent.replay.insert(transitions)
-        metrics = agent.update(updates=len(transitions.reward))
-        ```
-
-        Args:
-            updates: K; each K that is new is compiled. Defaults to
-                `config.updates_per_call`.
-
-        Returns:
-            The means of the losses, `alpha`, `entropy` and `q_mean` over the
-            K updates. They stay on the device until one is read.
-
-        Raises:
-            ValueError: If `updates` is below 1.
-            tf.errors.InvalidArgumentError: If the replay buffer is empty.
-        """
-        return self.prepare_update(updates)()
-
     def prepare_update(
         self, updates: int | None = None
     ) -> Callable[[], Mapping[str, float]]:

@@ -13,8 +13,8 @@ from tfsac import ops
 __all__ = ["dense_stack", "serves", "tensorflow_only"]
 
 _ACTIVATIONS = ("relu", "tanh")
-# Beyond it XLA's products of whole batches are faster: see
-# benchmarks/crossover.py.
+# Beyond it XLA's products of whole batches are as fast, or faster: see
+# kernels/README.md.
 _WIDEST = 512
 _scope = threading.local()
 

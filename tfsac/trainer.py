@@ -87,13 +87,30 @@ class EnvTrainer(keras.Model):
         raise NotImplementedError
 
     def update(self, updates: int | None = None) -> Mapping[str, float]:
-        """Runs one call of the train step.
+        """Runs K updates from the replay buffer, in one compiled call.
+
+        `fit` calls it; with `replay.insert` it makes one's own loop, for a
+        robot that `fit` cannot step.
+
+        Example:
+
+        ```python
+        agent = tfsac.SAC((observation_space, action_space))
+        agent.replay.insert(transitions)
+        metrics = agent.update(updates=len(transitions.reward))
+        ```
 
         Args:
-            updates: K. Defaults to `config.updates_per_call`.
+            updates: K; each K that is new is compiled. Defaults to
+                `config.updates_per_call`.
 
         Returns:
-            The means of the metrics.
+            The means of the losses, `alpha`, `entropy` and `q_mean` over the
+            K updates. They stay on the device until one is read.
+
+        Raises:
+            ValueError: If `updates` is below 1.
+            tf.errors.InvalidArgumentError: If the replay buffer is empty.
         """
         return self.prepare_update(updates)()
 
