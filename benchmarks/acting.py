@@ -155,7 +155,7 @@ def _agent() -> Any:
 
     import tfsac
     from tfsac.metrics import Metrics
-    from tfsac.step import METRICS
+    from tfsac.sac_update import METRICS
 
     agent = tfsac.SAC(FreeEnv(), tfsac.SACConfig(random_steps=0), seed=0)
     values = tf.zeros(len(METRICS))

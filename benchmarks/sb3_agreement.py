@@ -41,7 +41,7 @@ import keras
 import numpy as np
 
 import tfsac
-from tfsac import step
+from tfsac import sac_update
 from tfsac.transition import Transition
 
 STARTS = {"fresh": 1.0, "saturated": 20.0}  # factors on the mean's head
@@ -118,8 +118,8 @@ def compare(
     rows = []
     for t in range(updates):
         batch, noise = _batch(agent, sb3, t), sb3["noise"][t]
-        metrics = step.update(agent, batch, noise).numpy().tolist()
-        ours = dict(zip(step.METRICS, metrics, strict=True))
+        metrics = sac_update.update(agent, batch, noise).numpy().tolist()
+        ours = dict(zip(sac_update.METRICS, metrics, strict=True))
         for name in LOSSES:
             # tfsac has not the factor 1/2 of the paper's equation.
             factor = 2 if name == "critic_loss" else 1

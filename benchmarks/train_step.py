@@ -107,13 +107,12 @@ def _calls(all_updates: list[int]) -> dict[tuple[str, int], steps.Call]:
 
 def _eager(agent: Any, batches: Any) -> Any:
     """Runs an update for each batch, on TensorFlow's own ops."""
-    from tfsac import mlp, step
+    from tfsac import mlp
 
     for k in range(batches.reward.shape[0]):
         batch = type(batches)(*(field[k] for field in batches))
-        noise = agent.learning_noise.draw((2, *batch.action.shape))
         with mlp.tensorflow_only():
-            metrics = step.update(agent, batch, noise)
+            metrics = agent.learn(batch)
     return metrics
 
 

@@ -15,14 +15,14 @@ from keras import callbacks
 from small_agent import LEARNED, LOGS, changed, fit, state
 
 import tfsac
-from tfsac import step
+from tfsac import sac_update
 
 
 class CallbacksTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        with mock.patch.object(step, "update", wraps=step.update) as cls.traced:
+        with mock.patch.object(sac_update, "update", wraps=sac_update.update) as cls.traced:
             cls.agent = small_agent.make(counting_env.ID)
             fit(cls.agent)  # traces the step that all of the tests use
 

@@ -8,7 +8,7 @@ from absl.testing import parameterized
 from gymnasium.spaces import Box
 
 import tfsac
-from tfsac import mlp, ops, step
+from tfsac import mlp, ops, sac_update, step
 
 B, A = 16, 2
 OBSERVATION_SIZE = 3
@@ -64,12 +64,12 @@ class ReferenceTest(tf.test.TestCase, parameterized.TestCase):
         )
         oracle = _oracle(agent, discount=0.9, tau=0.05, rate=1e-2)
         rng = np.random.default_rng(1)
-        update = tf.function(lambda *args: step.update(agent, *args))
+        update = tf.function(lambda *args: sac_update.update(agent, *args))
         for i in range(10):
             batch = transitions(B, seed=i)
             noise = rng.normal(size=(2, B, A)).astype(np.float32)
             metrics = dict(
-                zip(step.METRICS, update(tensors(batch), noise), strict=True)
+                zip(sac_update.METRICS, update(tensors(batch), noise), strict=True)
             )
             expected = oracle.update(
                 batch.observation,
@@ -124,7 +124,7 @@ class ModesTest(tf.test.TestCase):
             agent.replay.insert(transitions(200))
         for _ in range(20):
             xla, graph = (agent.update() for agent in agents)
-            for name in step.METRICS:
+            for name in sac_update.METRICS:
                 self.assertAllClose(
                     xla[name], graph[name], rtol=1e-4, atol=1e-6
                 )
@@ -144,7 +144,7 @@ class ModesTest(tf.test.TestCase):
             ours = kernels.update()
             with mlp.tensorflow_only():  # which counts when it is traced
                 theirs = plain.update()
-            for name in step.METRICS:
+            for name in sac_update.METRICS:
                 self.assertAllClose(
                     ours[name], theirs[name], rtol=1e-4, atol=1e-6
                 )
@@ -162,7 +162,7 @@ class ModesTest(tf.test.TestCase):
         run = step.compile_step(together, batches)
         mean = run(batches)
         single = None
-        total = np.zeros(len(step.METRICS))
+        total = np.zeros(len(sac_update.METRICS))
         for k in range(20):
             batch = tfsac.Transition(*(field[k : k + 1] for field in batches))
             single = single or step.compile_step(apart, batch)
@@ -175,9 +175,9 @@ class ModesTest(tf.test.TestCase):
         agent = make_agent(jit_compile=True)
         agent.replay.insert(transitions(50))
         traces = []
-        original = step.update
+        original = sac_update.update
         with tf.compat.v1.test.mock.patch.object(
-            step,
+            sac_update,
             "update",
             lambda *args: traces.append(1) or original(*args),
         ):
@@ -253,7 +253,7 @@ class OptionsTest(tf.test.TestCase, parameterized.TestCase):
             agent = make_agent()
             batch = transitions(B)._replace(truncated=np.full(B, truncated))
             noise = tf.zeros([2, B, A])
-            targets.append(step.update(agent, tensors(batch), noise)[1])
+            targets.append(sac_update.update(agent, tensors(batch), noise)[1])
         self.assertAllEqual(*targets)
 
     def test_the_target_critic_is_not_trained(self):

@@ -27,13 +27,13 @@ if keras.config.backend() != "tensorflow":
     )
 
 from tfsac import tabular
-from tfsac.agent import SAC
 from tfsac.checked_env import EnvError
 from tfsac.checkpoint import load
 from tfsac.config import SACConfig
 from tfsac.networks import Actor, Critic
 from tfsac.ops import warn_without_kernels
 from tfsac.replay import ReplayBuffer
+from tfsac.sac_agent import SAC
 from tfsac.transition import Transition
 
 __version__ = "0.1.0"

@@ -1,81 +1,71 @@
-"""The Soft Actor-Critic agent: a Keras model that trains on environments."""
+"""What every agent is: a Keras model that trains on environments."""
 
-import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsac import checkpoint, export, networks, step
+from tfsac import checkpoint, export, step
 from tfsac.acting import Policy, Snapshot
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream
 from tfsac.metrics import Metrics
 from tfsac.noise import NoiseStream, Seeds
 from tfsac.optimizers import Optimizers, resolve
-from tfsac.policy import ActionScale
 from tfsac.replay import ReplayBuffer
 from tfsac.spaces import Flattener, check_action_space
 from tfsac.trainer import EnvTrainer, Progress
+from tfsac.transition import Transition
 
-__all__ = ["SAC"]
+__all__ = ["Agent"]
 
 
-@keras.saving.register_keras_serializable("tfsac")
-class SAC(EnvTrainer):
-    """Soft Actor-Critic, maximum entropy reinforcement learning.
+class Agent(EnvTrainer):
+    """An off-policy agent: a policy, a replay buffer, and an algorithm.
 
-    One step is one transition: E environments that step once yield E.
-    Observations are flattened to rows `[O]`; actions `[A]` are in the
-    environment's own units everywhere but inside `policy`.
-
-    Example:
-
-    ```python
-    agent = tfsac.SAC("Pendulum-v1", tfsac.SACConfig(discount=0.98), seed=0)
-    agent.fit(epochs=5, steps_per_epoch=1_000)
-    print(agent.evaluate(episodes=50))
-    agent.export("saved_models/pendulum")
-    ```
+    Subclasses are the algorithms. Their constructor makes the networks and
+    hands them to `_complete`; `learn` is one update, which `step` compiles.
 
     Args:
-        env: What to learn: an environment id, a `gymnasium.Env`, a
-            `gymnasium.vector.VectorEnv`, or `(observation_space,
-            action_space)` for one's own loop. Actions must be a `Box` of rank
-            1 with finite bounds.
-        config: The hyperparameters. Defaults to `SACConfig()`.
-        seed: Seed of everything random here: weights, exploration, replay,
-            environments. Equal seeds give equal runs on one machine, whatever
-            else the process draws. `None` takes one from the system. Defaults
-            to `None`.
-        num_envs: E, environments to train on at once, for an `env` given by
-            id. Defaults to `1`.
-        actor: A Keras model of one's own, observations `[B, O]` to `(mean,
-            log_std)`, each `[B, A]`. Defaults to `tfsac.Actor`.
-        critic: A Keras model of one's own, `(observations [B, O], actions in
-            [-1, 1] [B, A])` to values `[N, B]`. Defaults to `tfsac.Critic`.
-        name: Name of the Keras model. Defaults to `"sac"`.
+        env: As for `SAC`.
+        config: The hyperparameters.
+        seed: As for `SAC`.
+        num_envs: As for `SAC`.
+        name: Name of the Keras model.
 
-    Raises:
-        ValueError: If spaces or models do not fit.
+    Attributes:
+        CONFIG: Class of the hyperparameters.
+        METRICS: Names of what `learn` returns.
+        actor: Keras model, the policy's.
+        critic: Keras model, the action values.
+        target_critic: Its slowly following copy.
+        actor_optimizer: Keras optimizer of the actor.
+        critic_optimizer: The critic's.
     """
+
+    CONFIG: ClassVar[type[SACConfig]]
+    METRICS: ClassVar[tuple[str, ...]]
+
+    actor: keras.Model
+    critic: keras.Model
+    target_critic: keras.Model
+    actor_optimizer: keras.optimizers.Optimizer
+    critic_optimizer: keras.optimizers.Optimizer
 
     def __init__(
         self,
         env: Any,
-        config: SACConfig | None = None,
-        seed: int | None = None,
-        num_envs: int = 1,
-        actor: keras.Model | None = None,
-        critic: keras.Model | None = None,
-        name: str = "sac",
+        config: SACConfig,
+        seed: int | None,
+        num_envs: int,
+        name: str,
     ):
         super().__init__(name=name)
-        self.config = config or SACConfig()
+        self.config = config
         self.seed = secrets.randbits(31) if seed is None else seed
         self.num_envs = num_envs
         self.env: EnvLike | None = None
@@ -88,74 +78,38 @@ class SAC(EnvTrainer):
             self.num_envs = self._stream.num_envs
             self.observation_space = self._stream.observation_space
             self.action_space = self._stream.action_space
-        self.scale = ActionScale(self.action_space.low, self.action_space.high)
-        seeds = Seeds.derive(self.seed)
-        flatten = Flattener(self.observation_space)
-        self.actor, self.critic, self.target_critic = networks.make(
-            flatten, len(self.scale.low), self.config, seeds, actor, critic
+        self.flatten = Flattener(self.observation_space)
+        self._seeds = Seeds.derive(self.seed)
+        self.replay = ReplayBuffer(
+            config.replay_capacity,
+            self.flatten.size,
+            self.action_space.shape[0],
+            self.flatten.dtype.name,
+            self._seeds.replay,
         )
-        self.policy = Policy(
-            self.actor, flatten, self.scale, self.config, seeds.predict
-        )
-        self.snapshot = Snapshot(self.policy) if self.config.overlap else None
-        self._make_temperature()
-        self._make_data(seeds)
+        self.learning_noise = NoiseStream(self._seeds.learning)
+        self._random_actions = np.random.default_rng(self._seeds.random_actions)
+        self.progress = Progress()
+
+    def _complete(self, policy: Policy) -> None:
+        """Ends a constructor: the networks are made."""
+        self.policy = policy
+        self.snapshot = Snapshot(policy) if self.config.overlap else None
         self.compile()
         self.built = True
 
-    def _make_temperature(self) -> None:
-        config = self.config
-        alpha = config.temperature or config.initial_temperature
-        self.log_alpha = self.add_weight(
-            initializer=keras.initializers.Constant(math.log(alpha)),
-            trainable=config.temperature is None,
-            name="log_alpha",
-        )
-        entropy = config.target_entropy
-        action_size = len(self.scale.low)
-        self.target_entropy = -action_size if entropy is None else entropy
-
-    def _make_data(self, seeds: Seeds) -> None:
-        self.replay = ReplayBuffer(
-            self.config.replay_capacity,
-            self.policy.flatten.size,
-            self.action_space.shape[0],
-            self.policy.flatten.dtype.name,
-            seeds.replay,
-        )
-        self.learning_noise = NoiseStream(seeds.learning)
-        self._acting_seed = seeds.acting
-        self._random_actions = np.random.default_rng(seeds.random_actions)
-        self.progress = Progress()
-
-    def compile(
+    def _set_optimizers(
         self,
-        actor_optimizer: Any = None,
-        critic_optimizer: Any = None,
-        temperature_optimizer: Any = None,
-        jit_compile: bool = True,
+        wanted: Mapping[str, tuple[Any, list[keras.Variable]]],
+        jit_compile: bool,
     ) -> None:
-        """Sets the optimizers and compiles anew; `SAC` begins compiled.
+        """What `compile` does.
 
         Args:
-            actor_optimizer: A Keras optimizer, or its name. Defaults to Adam
-                with `config.learning_rate` and epsilon 1e-8, as for the two
-                others.
-            critic_optimizer: The same for the critics.
-            temperature_optimizer: The same for the temperature; unused if
-                `config.temperature` fixes it.
-            jit_compile: Whether XLA compiles the train step. Defaults to
-                `True`.
-
-        Raises:
-            ValueError: If an optimizer has been used for something else.
+            wanted: Optimizers by the name of what they optimize, as they were
+                given, and its variables. The first counts the updates.
+            jit_compile: Whether XLA compiles the train step.
         """
-        wanted = {
-            "critic": (critic_optimizer, self.critic.trainable_variables),
-            "actor": (actor_optimizer, self.actor.trainable_variables),
-        }
-        if self.config.temperature is None:
-            wanted["temperature"] = temperature_optimizer, [self.log_alpha]
         rate = self.config.learning_rate
         optimizers = {
             name: resolve(
@@ -163,17 +117,32 @@ class SAC(EnvTrainer):
             )
             for name, each in wanted.items()
         }
-        self.critic_optimizer = optimizers["critic"]
-        self.actor_optimizer = optimizers["actor"]
-        self.temperature_optimizer = optimizers.get("temperature")
+        for name, optimizer in optimizers.items():
+            setattr(self, f"{name}_optimizer", optimizer)
         self.optimizer = Optimizers(*optimizers.values())
         self.jit_compile = jit_compile
         self.compiled = True
 
         self.policy.compile(jit_compile)
         if self.snapshot is not None:
-            self.snapshot.compile(jit_compile)
+            self.snapshot.policy.compile(jit_compile)
         self._steps: dict[int, Callable[..., tf.Tensor]] = {}
+
+    def learn(self, batch: Transition) -> tf.Tensor:
+        """One update, in TensorFlow operations.
+
+        Args:
+            batch: Fields `[B, ...]`.
+
+        Returns:
+            The metrics in the order of `METRICS`, `[M]`.
+        """
+        raise NotImplementedError
+
+    @property
+    def alpha(self) -> float:
+        """The temperature, in reward units per nat."""
+        raise NotImplementedError
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
         """The deterministic actions of rows `[B, O]`, in the env's units."""
@@ -193,11 +162,9 @@ class SAC(EnvTrainer):
             `[E, A]`, in the env's units.
         """
         if self.env_steps < self.config.random_steps:
-            shape = (len(observation), len(self.scale.low))
-            uniform = self._random_actions.uniform(-1, 1, shape)
-            return self.scale.to_env(uniform.astype(np.float32))
+            return self.policy.random(self._random_actions, len(observation))
         self.progress.explored += 1
-        seed = self._acting_seed, self.progress.explored
+        seed = self._seeds.acting, self.progress.explored
         return (policy or self.policy).explore(observation, seed)
 
     def prepare_update(
@@ -224,12 +191,12 @@ class SAC(EnvTrainer):
             # as the device, for each thread by itself.
             self._steps[updates] = step.compile_step(self, batches)
         run = self._steps[updates]
-        return lambda: Metrics(step.METRICS, run(batches))
+        return lambda: Metrics(self.METRICS, run(batches))
 
     @property
     def updates(self) -> int:
         """Updates so far."""
-        return int(self.critic_optimizer.iterations)
+        return int(self.optimizer.iterations)
 
     def predict(
         self, observations: Any, deterministic: bool = True
@@ -248,27 +215,6 @@ class SAC(EnvTrainer):
             ValueError: If the observations do not fit the space, or hold NaN.
         """
         return self.policy.predict(observations, deterministic)
-
-    def log_prob(self, observations: Any, actions: Any) -> np.ndarray:
-        """Returns the log density of actions, per volume of the env's units.
-
-        An action outside the bounds has the density 0, hence -inf. At a bound
-        itself the density has no limit that all policies share; there the
-        nearest action 2**-24 of the half range inside is scored, so that the
-        result is finite for every action the policy can return. It is
-        computed in float64, since near a bound the last digits decide.
-
-        Args:
-            observations: One observation of the environment, or a batch.
-            actions: `[A]` or `[B, A]`, in the environment's own units.
-
-        Returns:
-            Nats, `[]` or `[B]`, float64.
-
-        Raises:
-            ValueError: If shapes do not fit.
-        """
-        return self.policy.log_prob(observations, actions)
 
     def save(
         self,
@@ -337,20 +283,6 @@ class SAC(EnvTrainer):
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> "SAC":
+    ) -> Self:
         """Makes an agent of what `get_config` returned."""
         return checkpoint.agent_from_config(cls, config, custom_objects)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        """Keras' hook: the optimizers, for `compile_from_config`."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            "actor_optimizer": serialize(self.actor_optimizer),
-            "critic_optimizer": serialize(self.critic_optimizer),
-            "temperature_optimizer": serialize(self.temperature_optimizer),
-            "jit_compile": self.jit_compile,
-        }
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Keras' hook, the inverse of `get_compile_config`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Self
 import keras
 import numpy as np
 
-from tfsac.step import METRICS
-
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
 
@@ -37,7 +35,7 @@ class Batches:
         agent: "EnvTrainer",
         callbacks: Sequence[keras.callbacks.Callback],
     ):
-        self.learned = Mean(METRICS)
+        self.learned = Mean(agent.METRICS)
         self._agent = agent
         self._progress = agent.progress
         self._transitions = agent.config.train_every

@@ -6,28 +6,29 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium
 import keras
 import tensorflow as tf
 from gymnasium.envs.registration import EnvSpec
 
-from tfsac.config import SACConfig
 from tfsac.env import EnvLike, recipe
 from tfsac.spaces_json import space_from_dict, space_to_dict
 
 if TYPE_CHECKING:
-    from tfsac.agent import SAC
+    from tfsac.agent import Agent
 
 __all__ = ["agent_config", "agent_from_config", "load", "save"]
+
+_AgentT = TypeVar("_AgentT", bound="Agent")
 
 _AGENT = "agent.keras"
 _REPLAY = "replay"
 
 
 def save(
-    agent: "SAC",
+    agent: "Agent",
     path: str,
     overwrite: bool,
     include_replay: bool,
@@ -90,7 +91,7 @@ def _replacing(path: str) -> Iterator[str]:
             tf.io.gfile.remove(aside)
 
 
-def agent_config(agent: "SAC") -> dict[str, Any]:
+def agent_config(agent: "Agent") -> dict[str, Any]:
     """Returns what `agent_from_config` makes an equal, untrained agent of."""
     serialize = keras.saving.serialize_keras_object
     return {
@@ -107,8 +108,8 @@ def agent_config(agent: "SAC") -> dict[str, Any]:
 
 
 def agent_from_config(
-    cls: type["SAC"], config: dict[str, Any], custom_objects: Any
-) -> "SAC":
+    cls: type[_AgentT], config: dict[str, Any], custom_objects: Any
+) -> _AgentT:
     """Makes an agent of what `agent_config` returned.
 
     Args:
@@ -122,7 +123,7 @@ def agent_from_config(
             space_from_dict(config["observation_space"]),
             space_from_dict(config["action_space"]),
         ),
-        SACConfig(**config["config"]),
+        cls.CONFIG(**config["config"]),
         seed=config["seed"],
         num_envs=config["num_envs"],
         actor=deserialize(config["actor"], custom_objects),
@@ -161,7 +162,7 @@ def load(
     path: str | os.PathLike[str],
     env: Any = None,
     custom_objects: dict[str, Any] | None = None,
-) -> "SAC":
+) -> "Agent":
     """Loads an agent that `agent.save` wrote.
 
     Weights, target critics, optimizers, temperature, config and counters come
@@ -191,7 +192,7 @@ def load(
         ValueError: If the file holds something else, or `env` has other
             spaces.
     """
-    from tfsac.agent import SAC  # agent.py needs save_directory
+    from tfsac.agent import Agent  # agent.py imports this file
 
     root = pathlib.Path(path)
     file = root / _AGENT if root.is_dir() else root
@@ -201,7 +202,7 @@ def load(
             f"directory with {_AGENT} in it. Received: {str(path)!r}."
         )
     agent = keras.saving.load_model(file, custom_objects)
-    if not isinstance(agent, SAC):
+    if not isinstance(agent, Agent):
         raise ValueError(
             "Expected a file that tfsac wrote. Received: "
             f"{str(file)!r}, which holds a {type(agent).__name__}."

@@ -16,7 +16,7 @@ from tfsac.checked_env import env_id
 from tfsac.spaces_json import space_to_dict
 
 if TYPE_CHECKING:
-    from tfsac.agent import SAC
+    from tfsac.agent import Agent
 
 __all__ = ["export"]
 
@@ -29,7 +29,7 @@ _PACKAGES = (
 )
 
 
-def export(agent: "SAC", directory: str) -> str:
+def export(agent: "Agent", directory: str) -> str:
     """Writes the policy as the next version of a servable.
 
     The layout is TensorFlow Serving's: `directory/<highest version + 1>/`,
@@ -102,7 +102,7 @@ def _module(policy: Policy) -> tf.Module:
     return module
 
 
-def _card(agent: "SAC") -> dict[str, Any]:
+def _card(agent: "Agent") -> dict[str, Any]:
     from tfsac import __version__  # __init__.py imports this file
 
     return {
@@ -115,7 +115,7 @@ def _card(agent: "SAC") -> dict[str, Any]:
             "seed": agent.seed,
             "env_steps": agent.env_steps,
             "updates": agent.updates,
-            "alpha": float(tf.exp(agent.log_alpha)),
+            "alpha": agent.alpha,
         },
         "versions": {
             "tfsac": __version__,

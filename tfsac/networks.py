@@ -19,7 +19,7 @@ from tfsac.config import SACConfig
 from tfsac.noise import Seeds
 from tfsac.spaces import Flattener
 
-__all__ = ["Actor", "Critic", "EnsembleDense", "clone", "make"]
+__all__ = ["Actor", "Critic", "EnsembleDense", "averaged", "clone", "make"]
 
 
 @keras.saving.register_keras_serializable("tfsac")
@@ -315,6 +315,11 @@ def clone(model: keras.Model, inputs: Any) -> keras.Model:
     copy.set_weights(model.get_weights())
     copy.trainable = False
     return copy
+
+
+def averaged(model: keras.Model) -> list[tf.Variable]:
+    """What a soft update averages: all floats, normalisation's state too."""
+    return [v.value for v in model.variables if v.dtype.startswith("float")]
 
 
 def _build_actor(

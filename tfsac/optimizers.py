@@ -1,10 +1,13 @@
-"""The agent's optimizers, in the way that Keras' callbacks look for them."""
+"""The agent's optimizers, and one gradient step with one of them."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-__all__ = ["Optimizers", "resolve"]
+__all__ = ["Optimizers", "descend", "resolve", "watching"]
 
 
 class Optimizers:
@@ -63,3 +66,33 @@ def resolve(
         )
     optimizer.build(variables)
     return optimizer
+
+
+@contextlib.contextmanager
+def watching(variables: list[keras.Variable]) -> Iterator[tf.GradientTape]:
+    """Records what depends on these variables, and on no others."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(_values(variables))
+        yield tape
+
+
+def descend(
+    optimizer: keras.optimizers.Optimizer,
+    tape: tf.GradientTape,
+    loss: tf.Tensor,
+    variables: list[keras.Variable],
+    is_due: bool | tf.Tensor = True,
+) -> None:
+    """One gradient step on `loss`, if it is due."""
+
+    def step() -> None:
+        optimizer.apply(tape.gradient(loss, _values(variables)), variables)
+
+    if is_due is True:
+        step()
+    else:
+        tf.cond(is_due, step, lambda: None)
+
+
+def _values(variables: list[keras.Variable]) -> list[tf.Variable]:
+    return [variable.value for variable in variables]

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import keras
@@ -47,6 +47,7 @@ class EnvTrainer(keras.Model):
     Subclasses say how to `explore` and `prepare_update`, and set what follows.
 
     Attributes:
+        METRICS: Names of what an update returns.
         config: For `random_steps`, `train_every` and what the algorithm needs.
         env: The environment to train on, or `None`.
         num_envs: E, how many of it are made.
@@ -59,6 +60,8 @@ class EnvTrainer(keras.Model):
         seed: Decides the starts.
         progress: Counts.
     """
+
+    METRICS: ClassVar[tuple[str, ...]]
 
     config: SACConfig
     env: EnvLike | None
