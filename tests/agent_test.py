@@ -43,7 +43,9 @@ class CompiledStepTest(tf.test.TestCase):
     """One compilation serves for ever."""
 
     def test_two_fits_with_remainders_trace_once(self):
-        with mock.patch.object(sac_update, "update", wraps=sac_update.update) as traced:
+        with mock.patch.object(
+            sac_update, "update", wraps=sac_update.update
+        ) as traced:
             agent = small_agent.make(
                 counting_env.ID, num_envs=2, train_every=3, updates_per_step=2
             )
@@ -83,7 +85,9 @@ class CompiledStepTest(tf.test.TestCase):
         self.assertEqual(process.stdout.strip(), run_under_xla())
 
     def test_temperature_and_rates_are_live(self):
-        with mock.patch.object(sac_update, "update", wraps=sac_update.update) as traced:
+        with mock.patch.object(
+            sac_update, "update", wraps=sac_update.update
+        ) as traced:
             agent = small_agent.make(SPACES)
             agent.replay.insert(small_agent.transitions(agent, 20))
             agent.update()

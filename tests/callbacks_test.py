@@ -22,7 +22,9 @@ class CallbacksTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        with mock.patch.object(sac_update, "update", wraps=sac_update.update) as cls.traced:
+        with mock.patch.object(
+            sac_update, "update", wraps=sac_update.update
+        ) as cls.traced:
             cls.agent = small_agent.make(counting_env.ID)
             fit(cls.agent)  # traces the step that all of the tests use
 

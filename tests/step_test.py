@@ -69,7 +69,11 @@ class ReferenceTest(tf.test.TestCase, parameterized.TestCase):
             batch = transitions(B, seed=i)
             noise = rng.normal(size=(2, B, A)).astype(np.float32)
             metrics = dict(
-                zip(sac_update.METRICS, update(tensors(batch), noise), strict=True)
+                zip(
+                    sac_update.METRICS,
+                    update(tensors(batch), noise),
+                    strict=True,
+                )
             )
             expected = oracle.update(
                 batch.observation,

@@ -118,7 +118,8 @@ def agent_from_config(
         custom_objects: Classes of the user's own models by name.
     """
     deserialize = keras.saving.deserialize_keras_object
-    agent = cls(
+    construct: Any = cls  # algorithms take the same arguments
+    agent: _AgentT = construct(
         (
             space_from_dict(config["observation_space"]),
             space_from_dict(config["action_space"]),

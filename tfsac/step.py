@@ -33,21 +33,22 @@ def compile_step(
     updates = batches.reward.shape[0]
     metrics = len(agent.METRICS)
 
-    def run(*fields: tf.Tensor) -> tf.Tensor:
+    # XLA is not told that the loop ends after K rounds. It would unroll that
+    # of K = 1 into the caller's thread, which then is one more than there are
+    # cores: the kernels' helpers are threads of TensorFlow's.
+    def run(count: tf.Tensor, *fields: tf.Tensor) -> tf.Tensor:
         def body(k: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             batch = Transition(*(field[k] for field in fields))
             return k + 1, total + agent.learn(batch)
 
         start = (tf.constant(0), tf.zeros([metrics]))
-        if updates == 1:
-            _, total = body(*start)
-        else:
-            _, total = tf.while_loop(lambda k, _: k < updates, body, start)
+        _, total = tf.while_loop(lambda k, _: k < count, body, start)
         return total / updates
 
     function = tf.function(run, jit_compile=agent.jit_compile, autograph=False)
+    count = tf.constant(updates)
     # Some 50 variables are captured. To look at each of them for a tape, and
     # at the arguments' signature, would take 6% of a call with K = 1.
-    concrete = function.get_concrete_function(*batches)
+    concrete = function.get_concrete_function(count, *batches)
     call, captured = concrete.inference_fn.call_flat, concrete.captured_inputs
-    return lambda batches: call(*batches, *captured)[0]
+    return lambda batches: call(count, *batches, *captured)[0]
