@@ -176,7 +176,7 @@ class FreshTest(parameterized.TestCase, tf.test.TestCase):
         """Deterministic actions; explored ones have to agree with NumPy too."""
         agent = agent or self.agent
         place = agent.progress.explored + 1
-        seed = tf.constant([agent._acting_seed, place], tf.int64)
+        seed = tf.constant([agent._seeds.acting, place], tf.int64)
         noise = standard_normal((2, 3), seed).numpy()
         expected = reference(agent, self.rows, noise)
         actual = unit(agent.explore(self.rows))
