@@ -8,12 +8,11 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import gymnasium
 import keras
 import tensorflow as tf
-from gymnasium.envs.registration import EnvSpec
 
-from tfsac.env import EnvLike, recipe
+from tfsac import keras_file
+from tfsac.env_json import env_from_json, env_to_json
 from tfsac.spaces_json import space_from_dict, space_to_dict
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def agent_config(agent: "Agent") -> dict[str, Any]:
     return {
         "observation_space": space_to_dict(agent.observation_space),
         "action_space": space_to_dict(agent.action_space),
-        "env": None if agent.env is None else _env_to_json(agent.env),
+        "env": None if agent.env is None else env_to_json(agent.env),
         "config": dataclasses.asdict(agent.config),
         "seed": agent.seed,
         "num_envs": agent.num_envs,
@@ -132,31 +131,8 @@ def agent_from_config(
         name=config["name"],
     )
     # Not made yet: whoever loads the agent may not have this environment.
-    env = config["env"]
-    is_spec = env is not None and env.startswith("{")
-    agent.env = EnvSpec.from_json(env) if is_spec else env
+    agent.env = env_from_json(config["env"])
     return agent
-
-
-def _env_to_json(env: EnvLike) -> str | None:
-    """Describes how to make `env` again, or `None` if nothing tells how.
-
-    Args:
-        env: Id, spec or environment.
-
-    Returns:
-        An id, or what `gymnasium.envs.registration.EnvSpec.from_json` reads.
-    """
-    try:
-        made_of = recipe(env)
-        if isinstance(made_of, str):
-            return made_of
-        if made_of == gymnasium.registry.get(made_of.id):
-            return made_of.id
-        return made_of.to_json()
-    except (TypeError, ValueError):
-        # No spec, or one that JSON cannot hold: then `load` needs an env.
-        return None
 
 
 def load(
@@ -168,6 +144,8 @@ def load(
 
     Weights, target critics, optimizers, temperature, config and counters come
     back; the replay buffer too, if it was saved with `include_replay=True`.
+    Nothing in the files is run, so that they may come from anybody: an
+    environment is made of the saved spec only if it is registered here.
 
     Example:
 
@@ -190,8 +168,8 @@ def load(
 
     Raises:
         FileNotFoundError: If there is no agent at `path`.
-        ValueError: If the file holds something else, or `env` has other
-            spaces.
+        ValueError: If the file is damaged or holds something else, or `env`
+            has other spaces.
     """
     from tfsac.agent import Agent  # agent.py imports this file
 
@@ -202,7 +180,8 @@ def load(
             f"Expected an agent that agent.save wrote: a .keras file, or a "
             f"directory with {_AGENT} in it. Received: {str(path)!r}."
         )
-    agent = keras.saving.load_model(file, custom_objects)
+    keras_file.check(file, custom_objects)
+    agent = keras.saving.load_model(file, custom_objects, safe_mode=True)
     if not isinstance(agent, Agent):
         raise ValueError(
             "Expected a file that tfsac wrote. Received: "

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfsac import ops
-from tfsac.replay_layout import MAX_SIZE, Layout
+from tfsac.replay_layout import Layout
 from tfsac.replay_twin import TensorStorage
-from tfsac.transition import Transition
+from tfsac.transition import MAX_SIZE, Transition
 
 __all__ = ["ReplayBuffer", "Transition"]
 

@@ -5,9 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# The largest observation or action: a row stays below 2**31 bytes, the most
-# that NumPy's types describe.
-MAX_SIZE = 2**27
 _ROW_ALIGNMENT = 64
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from tfsac.spaces import unsupported
+from tfsac.transition import MAX_SIZE
 
 
 def space_to_dict(space: Space[Any]) -> dict[str, Any]:
@@ -72,8 +73,10 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
         A space equal to the one described.
 
     Raises:
-        ValueError: If the description is of no space that is known here.
+        ValueError: If the description is of no space that is known here, or
+            of one that no replay buffer could hold.
     """
+    _check_size(description)
     match description:
         case {
             "type": "Box",
@@ -105,6 +108,19 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
         "Expected the description of a space, as space_to_dict makes it. "
         f"Received: {description!r}."
     )
+
+
+def _check_size(description: Any) -> None:
+    """Refuses a size before anything is allocated for it."""
+    if not isinstance(description, dict):
+        return
+    for name in ("shape", "n"):
+        size = description.get(name, 1)
+        if math.prod(size if isinstance(size, list) else [size]) > MAX_SIZE:
+            raise ValueError(
+                f"Expected a space of at most {MAX_SIZE} numbers. "
+                f"Received: {name}={size!r}."
+            )
 
 
 def _bound_to_json(bound: np.ndarray) -> Any:

@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+# The largest observation or action: a row of the replay buffer stays below
+# 2**31 bytes, the most that NumPy's types describe.
+MAX_SIZE = 2**27
+
 
 class Transition(NamedTuple):
     """A batch of transitions, one per row.
