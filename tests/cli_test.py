@@ -9,8 +9,11 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+from unittest import mock
 
+import gymnasium
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -57,10 +60,10 @@ def call(*args):
     return code, output.getvalue(), errors.getvalue()
 
 
-class TrainTest(tf.test.TestCase):
+class TrainTest(parameterized.TestCase, tf.test.TestCase):
     def setUp(self):
         super().setUp()
-        self.folder = pathlib.Path(self.get_temp_dir())
+        self.folder = pathlib.Path(tempfile.mkdtemp(dir=self.get_temp_dir()))
         self.out = self.folder / "run"
 
     def train(self, env_id, steps, *options, **env):
@@ -106,16 +109,17 @@ class TrainTest(tf.test.TestCase):
             self.assertEqual(output.strip(), str(model / "1"))
             self.assertTrue((model / "1" / "saved_model.pb").exists())
 
-    def test_interrupt_stops_saves_and_can_go_on(self):
+    @parameterized.parameters((signal.SIGINT, 130), (signal.SIGTERM, 143))
+    def test_a_signal_stops_saves_and_can_go_on(self, number, exit_code):
         process = start(
             "train", "Pendulum-v1", "--steps", 50_000, "--out", self.out, *SMALL
         )
         for line in process.stdout:  # the first epoch has begun
             if "Epoch" in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         output, errors = process.communicate(timeout=300)
-        self.assertEqual(process.returncode, 130, msg=errors)
+        self.assertEqual(process.returncode, exit_code, msg=errors)
         self.assertIn("To go on, give the same command again", output)
         self.assertIn("Stopping after this step", errors)
         self.assertNotIn("Traceback", errors)
@@ -144,6 +148,36 @@ class TrainTest(tf.test.TestCase):
         # first one was done before the second came.
         self.assertIn(process.returncode, (-signal.SIGINT, 130), msg=errors)
         self.assertNotIn("Traceback", errors)
+
+    def test_an_env_of_a_module_is_named_by_the_user(self):
+        """And not by a file: nothing is imported that it asks for."""
+        (self.folder / "mine.py").write_text(
+            textwrap.dedent("""
+                import gymnasium
+                from gymnasium.envs.classic_control import PendulumEnv
+                gymnasium.register("Mine-v0", PendulumEnv, max_episode_steps=9)
+            """)
+        )
+
+        def call_anew(*args):
+            gymnasium.registry.pop("Mine-v0", None)
+            sys.modules.pop("mine", None)
+            return call(*args)
+
+        self.enter_context(mock.patch.object(sys, "path", [*sys.path]))
+        sys.path.append(str(self.folder))
+        train = ["train", "mine:Mine-v0", "--out", self.out]
+        for steps, options in ((20, SMALL), (25, [])):
+            code, _, errors = call_anew(*train, "--steps", steps, *options)
+            self.assertEqual(code, 0, msg=errors)
+        evaluate = ["evaluate", self.out, "--episodes", 2]
+        with self.assertWarnsRegex(UserWarning, "names the module 'mine'"):
+            code, _, errors = call_anew(*evaluate)
+        self.assertEqual(code, 2)
+        self.assertNotIn("mine", sys.modules)
+        code, output, errors = call_anew(*evaluate, "--env", "mine:Mine-v0")
+        self.assertEqual(code, 0, msg=errors)
+        self.assertIn("episode_length 9", output)
 
     def test_failing_env_keeps_what_was_learned(self):
         (self.folder / "broken.py").write_text(

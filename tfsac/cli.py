@@ -35,30 +35,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 1 if `info --require-kernels` finds none, 2 for
         an error that the user can mend (one line on standard error says
-        what was wrong), 130 after Ctrl-C.
+        what was wrong), 130 after Ctrl-C, 143 after SIGTERM.
     """
     args = _parser().parse_args(argv)
     # TensorFlow's notes on instructions and GPUs are for who builds it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        finished: bool = args.command(args)
+        done: bool = args.command(args)
     except KeyboardInterrupt:
         print("tfsac: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except cli_train.Stopped as stopped:
+        return 128 + stopped.signal  # as a shell reports it
     except Exception as error:
         if not _is_user_error(error):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"tfsac: error: {message}", file=sys.stderr)
         return _USER_ERROR
-    if finished:
-        return 0
-    return _INTERRUPTED if args.command is cli_train.train else 1
+    return 0 if done else 1
 
 
 def _is_user_error(error: Exception) -> bool:
     """Whether the error's message says enough, without a traceback."""
-    if isinstance(error, (ValueError, OSError)):
+    if isinstance(error, (ValueError, OSError, ImportError, MemoryError)):
         return True
     import gymnasium
     import tensorflow as tf
@@ -111,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         default=50,
         help="Defaults to 50.",
     )
+    evaluate.add_argument(
+        "--env",
+        metavar="ENV",
+        help="a Gymnasium id. Defaults to the run's own, which is to be given "
+        "if it names a module: nothing is imported that a file asks for.",
+    )
 
     export = command(_export)
     export.add_argument("dir", metavar="DIR", help="the run's folder")
@@ -131,7 +137,9 @@ def _evaluate(args: argparse.Namespace) -> bool:
     """Plays episodes from fixed starts, with the deterministic policy."""
     import tfsac
 
-    results = tfsac.load(args.dir).evaluate(
+    if args.env is not None:
+        cli_train.import_module_of(args.env)
+    results = tfsac.load(args.dir, args.env).evaluate(
         episodes=args.episodes, return_dict=True
     )
     for name, value in results.items():

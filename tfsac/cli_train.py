@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib
 import inspect
 import os
 import pathlib
@@ -14,7 +15,19 @@ from typing import Any
 
 from tfsac.config import SACConfig
 
-__all__ = ["add_options", "count", "train"]
+__all__ = ["Stopped", "add_options", "count", "import_module_of", "train"]
+
+
+class Stopped(Exception):
+    """A signal stopped a run, which is saved.
+
+    Attributes:
+        signal: Which one.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
 
 
 def train(args: argparse.Namespace) -> bool:
@@ -22,7 +35,8 @@ def train(args: argparse.Namespace) -> bool:
 
     DIR gets the agent with its replay buffer, after each epoch, and
     history.csv with a line for each epoch. If DIR holds a run already, the
-    same command goes on with it, up to N transitions in all.
+    same command goes on with it, up to N transitions in all. Ctrl-C and
+    SIGTERM stop it after the step, saved.
     """
     given = vars(args)
     fields = [field.name for field in dataclasses.fields(SACConfig)]
@@ -32,6 +46,7 @@ def train(args: argparse.Namespace) -> bool:
 
     import tfsac
 
+    import_module_of(args.env)
     out = pathlib.Path(args.out)
     if (out / "agent.keras").exists():
         agent = tfsac.load(out)
@@ -44,13 +59,20 @@ def train(args: argparse.Namespace) -> bool:
             seed=given.get("seed", 0),
             num_envs=given.get("num_envs", 1),
         )
-    finished = _fit(agent, args.steps, out)
+    signal_ = _fit(agent, args.steps, out)
     print(f"{agent.env_steps:,} of {args.steps:,} steps are saved in {out}.")
-    if finished:
-        print(f"Next: tfsac evaluate {out}")
-    else:
+    if signal_ is not None:
         print("To go on, give the same command again.")
-    return finished
+        raise Stopped(signal_)
+    print(f"Next: tfsac evaluate {out}")
+    return True
+
+
+def import_module_of(env: str) -> None:
+    """Imports what an id, "module:Name-v0", asks for, as the user does."""
+    module, _, _ = env.rpartition(":")
+    if module:
+        importlib.import_module(module)
 
 
 def _require_same_run(agent: Any, given: dict[str, Any]) -> None:
@@ -70,8 +92,8 @@ def _require_same_run(agent: Any, given: dict[str, Any]) -> None:
             )
 
 
-def _fit(agent: Any, steps: int, out: pathlib.Path) -> bool:
-    """Trains up to `steps`; returns whether it came so far."""
+def _fit(agent: Any, steps: int, out: pathlib.Path) -> int | None:
+    """Trains up to `steps`; returns the signal that came before, if any."""
     import keras
 
     import tfsac
@@ -101,9 +123,9 @@ def _fit(agent: Any, steps: int, out: pathlib.Path) -> bool:
             except tfsac.EnvError:
                 save()  # what was learned until then is good
                 raise
-            if interrupt.received:
-                return False
-    return True
+            if interrupt.received is not None:
+                break
+    return interrupt.received
 
 
 def _epochs(start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -124,30 +146,38 @@ def _rows(table: pathlib.Path) -> int:
 
 
 class _Interrupt:
-    """Within it, Ctrl-C stops training after the step; a second one at once."""
+    """Within it, a signal stops training after the step; a second one at once.
+
+    Attributes:
+        received: The first signal that came.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self, agent: Any):
-        self.received = False
+        self.received: int | None = None
         self._agent = agent
 
     def __enter__(self) -> None:
-        self._previous = signal.signal(signal.SIGINT, self._receive)
+        self._previous = [signal.signal(s, self._receive) for s in self.SIGNALS]
 
     def __exit__(self, *_: Any) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        for number, handler in zip(self.SIGNALS, self._previous, strict=True):
+            signal.signal(number, handler)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         # Not print: the signal may have come in the middle of another one.
         os.write(
             2, b"\nStopping after this step. Ctrl-C again stops at once.\n"
         )
-        self.received = True
+        self.received = signum
         self.pass_on()
 
     def pass_on(self) -> None:
         """Tells the agent; once more when `fit` begins, which forgets it."""
-        if self.received:
+        if self.received is not None:
             self._agent.stop_training = True
 
 
