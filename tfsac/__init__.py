@@ -28,12 +28,12 @@ if keras.config.backend() != "tensorflow":
 
 from tfsac import tabular
 from tfsac.checked_env import EnvError
-from tfsac.checkpoint import load
 from tfsac.config import SACConfig
 from tfsac.networks import Actor, Critic
 from tfsac.ops import warn_without_kernels
 from tfsac.replay import ReplayBuffer
 from tfsac.sac_agent import SAC
+from tfsac.saving import load
 from tfsac.transition import Transition
 
 __version__ = "0.1.0"

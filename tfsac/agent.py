@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsac import checkpoint, export, step
+from tfsac import export, saving, step
 from tfsac.acting import Policy, Snapshot
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream
@@ -237,7 +237,7 @@ class Agent(EnvTrainer):
             FileExistsError: If `path` exists and `overwrite` is false.
             ValueError: If the replay buffer should go into a `.keras` file.
         """
-        checkpoint.save(self, str(path), overwrite, include_replay, **kwargs)
+        saving.save(self, str(path), overwrite, include_replay, **kwargs)
 
     def export(self, directory: str) -> str:
         """Writes the policy as a SavedModel for serving.
@@ -278,11 +278,11 @@ class Agent(EnvTrainer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` makes an equal, untrained agent of."""
-        return checkpoint.agent_config(self)
+        return saving.agent_config(self)
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> Self:
         """Makes an agent of what `get_config` returned."""
-        return checkpoint.agent_from_config(cls, config, custom_objects)
+        return saving.agent_from_config(cls, config, custom_objects)

@@ -53,7 +53,7 @@ def files(folder):
     }
 
 
-class CheckpointTest(parameterized.TestCase, tf.test.TestCase):
+class SavingTest(parameterized.TestCase, tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
