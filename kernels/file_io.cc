@@ -90,6 +90,12 @@ Status WriteFile(const std::string& directory, const std::string& name,
   return status;
 }
 
+bool IsFileOfSize(const std::string& path, uint64_t size) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+         static_cast<uint64_t>(info.st_size) == size;
+}
+
 Status SyncDirectory(const std::string& directory) {
   const int descriptor =
       open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -25,6 +25,9 @@ Status MakeDirectory(const std::string& directory);
 Status WriteFile(const std::string& directory, const std::string& name,
                  const std::vector<ByteSpan>& pieces);
 
+// Whether `path` is a regular file of so many bytes.
+bool IsFileOfSize(const std::string& path, uint64_t size);
+
 // Makes the names in `directory` durable.
 Status SyncDirectory(const std::string& directory);
 

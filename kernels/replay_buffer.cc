@@ -175,23 +175,27 @@ int64_t ReplayBuffer::MemoryUsed() const {
   return Size() * layout_.row_bytes();
 }
 
-Status ReplayBuffer::Save(const std::string& directory) const {
+Status ReplayBuffer::Save(const std::string& directory,
+                          const std::string& index) {
   std::lock_guard<std::mutex> lock(mutex_);
   const ReplayState state{capacity_, inserted_, seed_, drawn_};
-  return WriteReplay(directory, layout_, state, rows_->data());
+  return WriteReplay(directory, index, layout_, state, rows_->data(), &saved_);
 }
 
-Status ReplayBuffer::Restore(const std::string& directory) {
+Status ReplayBuffer::Restore(const std::string& directory,
+                             const std::string& index) {
   std::unique_ptr<RowStorage> rows;
   Status status = RowStorage::Map(capacity_ * layout_.row_bytes(), &rows);
   if (!status.ok()) return status;
   ReplayState state{capacity_, 0, 0, 0};
-  status = ReadReplay(directory, layout_, &state, rows->data());
+  SavedRows saved;
+  status = ReadReplay(directory, index, layout_, &state, rows->data(), &saved);
   if (!status.ok()) return status;
   std::lock_guard<std::mutex> lock(mutex_);
   seed_ = state.seed;
   drawn_ = state.drawn;
   inserted_ = state.inserted;
+  saved_ = std::move(saved);
   rows_.swap(rows);  // the old rows are unmapped after the lock is released
   return {};
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "replay_file.h"
 #include "replay_layout.h"
 #include "status.h"
 
@@ -90,13 +91,15 @@ class ReplayBuffer {
   // The number of transitions held, and the number ever inserted.
   void Count(int64_t* size, int64_t* inserted) const;
 
-  // Writes content, counters and generator to a directory; the format is in
-  // README.md. A crash at any point leaves what was saved there before.
-  Status Save(const std::string& directory) const;
+  // Writes content, counters and generator to a directory, under the name
+  // `index`; the format is in README.md. Rows that an earlier Save or Restore
+  // left there are not written again. A crash at any point leaves what was
+  // saved there before.
+  Status Save(const std::string& directory, const std::string& index);
 
   // Replaces content, counters and generator (its seed too) by what Save
   // wrote. On any error the buffer is as it was.
-  Status Restore(const std::string& directory);
+  Status Restore(const std::string& directory, const std::string& index);
 
   const ReplayLayout& layout() const { return layout_; }
   int64_t capacity() const { return capacity_; }
@@ -127,6 +130,7 @@ class ReplayBuffer {
   uint64_t drawn_ = 0;    // draws over the buffer's life
   int64_t inserted_ = 0;  // rows ever inserted
   std::unique_ptr<RowStorage> rows_;
+  SavedRows saved_;
 };
 
 }  // namespace tfsac

@@ -313,10 +313,10 @@ void ExpectRestored(const ReplayLayout& layout, int64_t capacity,
     saved->Insert(count, Numbered(i, count, layout).source());
   }
   if (inserted > 0) Draw(saved.get(), 11);
-  EXPECT(saved->Save(directory).ok());
+  EXPECT(saved->Save(directory, "replay").ok());
   auto restored = MakeBuffer(layout, capacity, 999);
   restored->Insert(40, Numbered(5, 40, layout).source());
-  EXPECT(restored->Restore(directory).ok());
+  EXPECT(restored->Restore(directory, "replay").ok());
   EXPECT(Size(*restored) == std::min(inserted, capacity));
   for (auto* buffer : {saved.get(), restored.get()}) {
     buffer->Insert(2, Numbered(inserted, 2, layout).source());
@@ -330,16 +330,87 @@ void TestRestoreGoesOnWhereSaveStopped() {
   for (const int64_t inserted : {0, 3, 300, 301, 700}) {
     ExpectRestored({2, 1}, 301, inserted, place);
   }
-  // Rows of 65 KiB, 255 of them to a segment: several files, and a wrapped one.
+  // Rows of 65 KiB, 63 of them to a segment: several files, and a wrapped one.
   const ReplayLayout wide{8200, 4};
   ExpectRestored(wide, 301, 700, place);
   // Left are the files of the last save only, with each row once: the index
-  // and the rows 399 to 509 and 510 to 699.
+  // and the rows from 399, 441, 504, 567, 630 and 693 on.
   int64_t bytes = 0;
   for (const auto& entry : fs::directory_iterator(place)) {
     bytes += entry.file_size();
   }
-  EXPECT(bytes == 80 + 2 * (4 + 64) + 301 * wide.row_bytes());
+  EXPECT(bytes == 80 + 6 * (4 + 64) + 301 * wide.row_bytes());
+  fs::remove_all(directory);
+}
+
+// Which file a path stands for: one that is written anew is another one.
+std::map<std::string, ino_t> Files(const std::string& directory) {
+  std::map<std::string, ino_t> files;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    struct stat info;
+    EXPECT(stat(entry.path().c_str(), &info) == 0);
+    files[entry.path().filename()] = info.st_ino;
+  }
+  return files;
+}
+
+int64_t CountOf(const std::map<std::string, ino_t>& files,
+                const std::map<std::string, ino_t>& among) {
+  int64_t count = 0;
+  for (const auto& file : files) {
+    const auto it = among.find(file.first);
+    count += it != among.end() && it->second == file.second;
+  }
+  return count;
+}
+
+void TestASaveWritesWhatIsNewOnly() {
+  const ReplayLayout wide{8200, 4};  // 63 rows to a segment
+  const std::string directory = TemporaryDirectory();
+  auto buffer = MakeBuffer(wide, 301, 5);
+  buffer->Insert(200, Numbered(0, 200, wide).source());
+  EXPECT(buffer->Save(directory, "a").ok());
+  const auto first = Files(directory);
+  EXPECT(first.size() == 1 + 4);  // rows from 0, 63, 126 and 189 on
+  buffer->Insert(60, Numbered(200, 60, wide).source());
+  EXPECT(buffer->Save(directory, "b").ok());
+  const auto second = Files(directory);
+  // Both have all their rows; the second wrote those from 189 and 252 on.
+  EXPECT(CountOf(first, second) == 5 && second.size() == 5 + 1 + 2);
+  for (const auto& [name, inserted] : {std::pair{"a", 200}, {"b", 260}}) {
+    auto restored = MakeBuffer(wide, 301, 9);
+    EXPECT(restored->Restore(directory, name).ok());
+    EXPECT(Size(*restored) == inserted);
+    // Who restores goes on like who saved.
+    restored->Insert(1, Numbered(inserted, 1, wide).source());
+    EXPECT(restored->Save(directory, "c").ok());
+    EXPECT(CountOf(second, Files(directory)) == 8);
+  }
+  // The files of a save go when its index is gone, after the next save.
+  fs::remove(directory + "/a.index");
+  fs::remove(directory + "/c.index");
+  EXPECT(buffer->Save(directory, "b").ok());
+  EXPECT(Files(directory).size() == 1 + 5);
+  // What is gone is written again.
+  fs::remove_all(directory);
+  EXPECT(buffer->Save(directory, "b").ok());
+  auto restored = MakeBuffer(wide, 301, 9);
+  EXPECT(restored->Restore(directory, "b").ok());
+  fs::remove_all(directory);
+}
+
+void TestNothingIsRemovedWhileAnIndexCannotBeRead() {
+  const std::string directory = TemporaryDirectory();
+  auto buffer = MakeBuffer({2, 1}, 6, 1);
+  for (int64_t i = 0; i < 3; ++i) {
+    buffer->Insert(1, Numbered(i, 1, {2, 1}).source());
+    EXPECT(buffer->Save(directory, "replay").ok());
+    if (i == 0) WriteFile(directory + "/other.index", "damaged");
+  }
+  EXPECT(Files(directory).size() == 2 + 3);
+  fs::remove(directory + "/other.index");
+  EXPECT(buffer->Save(directory, "replay").ok());
+  EXPECT(Files(directory).size() == 2);
   fs::remove_all(directory);
 }
 
@@ -347,7 +418,7 @@ void TestRestoreGoesOnWhereSaveStopped() {
 void ExpectRefused(const std::string& directory, const fs::path& damaged) {
   auto buffer = MakeBuffer({2, 1}, 6, 1);
   buffer->Insert(2, Numbered(70, 2, {2, 1}).source());
-  const Status status = buffer->Restore(directory);
+  const Status status = buffer->Restore(directory, "replay");
   EXPECT(status.code() == Code::kDataLoss || status.code() == Code::kNotFound ||
          status.code() == Code::kInvalidArgument);
   EXPECT(status.message().find(damaged.filename()) != std::string::npos);
@@ -360,7 +431,7 @@ void TestDamagedFilesAreRefused() {
   const std::string directory = TemporaryDirectory();
   auto buffer = MakeBuffer({2, 1}, 6, 1);
   buffer->Insert(8, Numbered(0, 8, {2, 1}).source());
-  EXPECT(buffer->Save(directory).ok());
+  EXPECT(buffer->Save(directory, "replay").ok());
   std::vector<fs::path> paths;
   for (const auto& entry : fs::directory_iterator(directory)) {
     paths.push_back(entry.path());
@@ -390,18 +461,19 @@ void TestDamagedFilesAreRefused() {
     fs::remove(path);
     WriteFile(path, good);
   }
-  EXPECT(buffer->Restore(directory).ok());
+  EXPECT(buffer->Restore(directory, "replay").ok());
   fs::remove_all(directory);
 }
 
 void TestOtherBuffersFilesAreRefused() {
   const std::string directory = TemporaryDirectory();
-  EXPECT(MakeBuffer({2, 1}, 6, 1)->Save(directory).ok());
+  EXPECT(MakeBuffer({2, 1}, 6, 1)->Save(directory, "replay").ok());
   const ReplayLayout bytes{2, 1, ObservationType::kUint8};
   const std::pair<ReplayLayout, int64_t> others[] = {
       {{3, 1}, 6}, {{2, 2}, 6}, {{2, 1}, 7}, {bytes, 6}};
   for (const auto& [layout, capacity] : others) {
-    const Status status = MakeBuffer(layout, capacity, 1)->Restore(directory);
+    const Status status =
+        MakeBuffer(layout, capacity, 1)->Restore(directory, "replay");
     EXPECT(status.code() == Code::kInvalidArgument);
     EXPECT(status.message().find("observation_size=2, action_size=1, "
                                  "observation_dtype=float32, capacity=6") !=
@@ -414,18 +486,18 @@ void TestAFailedSaveLeavesTheEarlierOne() {
   const std::string directory = TemporaryDirectory();
   auto buffer = MakeBuffer({2, 1}, 6, 1);
   buffer->Insert(4, Numbered(0, 4, {2, 1}).source());
-  EXPECT(buffer->Save(directory).ok());
+  EXPECT(buffer->Save(directory, "replay").ok());
   buffer->Insert(1, Numbered(4, 1, {2, 1}).source());
   fs::create_directory(directory + "/replay.index.tmp");  // cannot be opened
-  const Status status = buffer->Save(directory);
+  const Status status = buffer->Save(directory, "replay");
   EXPECT(status.code() == Code::kUnavailable);
   EXPECT(status.message().find("replay.index.tmp") != std::string::npos);
   auto restored = MakeBuffer({2, 1}, 6, 1);
-  EXPECT(restored->Restore(directory).ok());
+  EXPECT(restored->Restore(directory, "replay").ok());
   EXPECT(Size(*restored) == 4);
   fs::remove_all(directory);
   WriteFile(directory, "a file where the directory should be");
-  EXPECT(!buffer->Save(directory).ok());
+  EXPECT(!buffer->Save(directory, "replay").ok());
   fs::remove(directory);
 }
 
@@ -441,6 +513,8 @@ void RunAll() {
   TestMemoryGrowsAsTheBufferFills();
   TestThreadsNeverSeeATornRow();
   TestRestoreGoesOnWhereSaveStopped();
+  TestASaveWritesWhatIsNewOnly();
+  TestNothingIsRemovedWhileAnIndexCannotBeRead();
   TestDamagedFilesAreRefused();
   TestOtherBuffersFilesAreRefused();
   TestAFailedSaveLeavesTheEarlierOne();

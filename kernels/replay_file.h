@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "replay_layout.h"
@@ -18,17 +19,38 @@ struct ReplayState {
   uint64_t drawn;
 };
 
-// Writes the ring `rows` and `state` to `directory`, which is made where it is
-// missing. The format is in README.md. Files of an earlier save that this one
-// does not need are removed after this one is complete on the disk.
-Status WriteReplay(const std::string& directory, const ReplayLayout& layout,
-                   const ReplayState& state, const std::byte* rows);
+// The rows [begin, end) of a buffer's life.
+struct RowRange {
+  int64_t begin;
+  int64_t end;
 
-// Reads what WriteReplay wrote into the zeroed ring `rows` and into `state`,
-// whose capacity says what is expected. On an error, which names the file,
-// both may be half filled.
-Status ReadReplay(const std::string& directory, const ReplayLayout& layout,
-                  ReplayState* state, std::byte* rows);
+  bool operator<(const RowRange& other) const {
+    return begin != other.begin ? begin < other.begin : end < other.end;
+  }
+};
+
+// The rows of a buffer that lie in files already. Rows never change, so that a
+// save need not write these again.
+struct SavedRows {
+  std::string directory;
+  std::map<RowRange, uint32_t> checksums;
+};
+
+// Writes the ring `rows` and `state` to `directory`, which is made where it is
+// missing, under the name of `index`; the format is in README.md. What is in
+// `saved`, of this buffer, is not written again; on success `saved` is what is
+// there now. Files that no index in the directory names are removed after this
+// save is complete on the disk.
+Status WriteReplay(const std::string& directory, const std::string& index,
+                   const ReplayLayout& layout, const ReplayState& state,
+                   const std::byte* rows, SavedRows* saved);
+
+// Reads what WriteReplay wrote into the zeroed ring `rows`, into `state`, whose
+// capacity says what is expected, and into `saved`. On an error, which names
+// the file, they may be half filled.
+Status ReadReplay(const std::string& directory, const std::string& index,
+                  const ReplayLayout& layout, ReplayState* state,
+                  std::byte* rows, SavedRows* saved);
 
 }  // namespace tfsac
 

@@ -21,14 +21,16 @@ namespace tfsac {
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "replay files are little-endian, and written as memory lies");
 
-inline constexpr char kIndexName[] = "replay.index";
+inline constexpr char kIndexSuffix[] = ".index";
 inline constexpr char kIndexMagic[8] = {'t', 'f', 's', 'a', 'c', 'I', 'D', 'X'};
 inline constexpr char kSegmentMagic[8] = {'t', 'f', 's', 'a',
                                           'c', 'S', 'E', 'G'};
 inline constexpr uint32_t kVersion = 1;
-inline constexpr int64_t kSegmentBytes = int64_t{16} << 20;
+inline constexpr int64_t kSegmentBytes = int64_t{4} << 20;
 // More than any run inserts, and far enough from 2^63 to go on counting.
 inline constexpr int64_t kMaxInserted = int64_t{1} << 62;
+// More rows of 64 bytes than an address can count.
+inline constexpr int64_t kMaxCapacity = int64_t{1} << 57;
 
 struct FileHeader {
   char magic[8];
@@ -79,10 +81,7 @@ uint32_t HeaderCrc(const Header& header) {
 }
 
 // The rows [begin, end), which one file holds.
-struct Segment {
-  int64_t begin;
-  int64_t end;
-
+struct Segment : RowRange {
   std::string FileName(uint32_t payload_crc) const {
     char name[80];
     std::snprintf(name, sizeof(name),
@@ -91,6 +90,12 @@ struct Segment {
     return name;
   }
 };
+
+// The length of a segment's file.
+inline uint64_t SegmentBytes(const RowRange& rows, const ReplayLayout& layout) {
+  return sizeof(SegmentHeader) +
+         uint64_t(rows.end - rows.begin) * uint64_t(layout.row_bytes());
+}
 
 // The segments of a saved buffer. They are cut at the multiples of
 // `rows_per_segment`, so that a full one is the same from one save to the next.
@@ -108,7 +113,7 @@ class SegmentList {
   Segment operator[](int64_t i) const {
     const int64_t begin = (First() + i) * rows_per_segment_;
     const int64_t end = begin + std::min(rows_per_segment_, newest_ - begin);
-    return {std::max(begin, oldest_), end};
+    return {{std::max(begin, oldest_), end}};
   }
 
  private:

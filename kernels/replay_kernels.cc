@@ -265,7 +265,7 @@ class ReplayCountOp : public OpKernel {
   bool IsExpensive() override { return false; }
 };
 
-// Calls Save or Restore with the directory.
+// Calls Save or Restore with the directory and the index's name.
 template <auto method>
 class ReplayFileOp : public OpKernel {
  public:
@@ -275,9 +275,12 @@ class ReplayFileOp : public OpKernel {
     ReplayBuffer* buffer;
     OP_REQUIRES_OK(context, GetBuffer(context, &buffer));
     const Tensor& directory = context->input(1);
+    const Tensor& index = context->input(2);
     OP_REQUIRES_OK(context, CheckShape(directory, "directory", {}));
+    OP_REQUIRES_OK(context, CheckShape(index, "index", {}));
     OP_REQUIRES_OK(context,
-                   ToAbsl((buffer->*method)(directory.scalar<tstring>()())));
+                   ToAbsl((buffer->*method)(directory.scalar<tstring>()(),
+                                            index.scalar<tstring>()())));
   }
 };
 

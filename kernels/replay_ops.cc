@@ -63,10 +63,11 @@ absl::Status AddressShape(InferenceContext* c) {
   return absl::OkStatus();
 }
 
-absl::Status DirectoryShape(InferenceContext* c) {
+absl::Status FileShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(HandleIsScalar(c));
   ShapeHandle unused;
-  return c->WithRank(c->input(1), 0, &unused);
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 0, &unused));
+  return c->WithRank(c->input(2), 0, &unused);
 }
 
 REGISTER_OP("Tfsac>ReplayCreate")
@@ -185,21 +186,27 @@ inserted: Scalar. The number of transitions ever inserted.
 REGISTER_OP("Tfsac>ReplaySave")
     .Input("handle: resource")
     .Input("directory: string")
+    .Input("index: string")
     .SetIsStateful()
-    .SetShapeFn(DirectoryShape)
+    .SetShapeFn(FileShape)
     .Doc(R"doc(
 Writes transitions, counters and generator to a directory.
 
+Transitions that an earlier save or restore of this buffer left in the directory
+are not written again.
+
 handle: Scalar. The buffer.
-directory: Scalar. Made where it is missing. An earlier save in it is replaced
-  at once, when the new one is complete.
+directory: Scalar. Made where it is missing.
+index: Scalar. The save's name. An earlier save of that name is replaced at
+  once, when the new one is complete. Saves of other names share its files.
 )doc");
 
 REGISTER_OP("Tfsac>ReplayRestore")
     .Input("handle: resource")
     .Input("directory: string")
+    .Input("index: string")
     .SetIsStateful()
-    .SetShapeFn(DirectoryShape)
+    .SetShapeFn(FileShape)
     .Doc(R"doc(
 Replaces transitions, counters and generator by what ReplaySave wrote.
 
@@ -208,6 +215,7 @@ or capacity: InvalidArgument) the buffer is as it was.
 
 handle: Scalar. The buffer, of the layout and capacity of the saved one.
 directory: Scalar.
+index: Scalar. The save's name.
 )doc");
 
 }  // namespace

@@ -67,7 +67,7 @@ class ReplayFilesTest(tf.test.TestCase, parameterized.TestCase):
         index = contents.pop("replay.index")
         self.assertEqual(
             struct.unpack_from("<8sIIqqqqQQq", index),
-            (b"tfsacIDX", 1, 1, 3, 2, 4, 6, 77, 5, (16 << 20) // 64),
+            (b"tfsacIDX", 1, 1, 3, 2, 4, 6, 77, 5, (4 << 20) // 64),
         )
         checksums, header_crc = struct.unpack_from("<II", index, 72)
         self.assertEqual(header_crc, zlib.crc32(index[:76]))
@@ -115,7 +115,7 @@ class ReplayFilesTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.named_parameters(BACKENDS)
     def test_large_buffers_are_cut_at_fixed_rows(self, backend):
-        size = 200_000  # 400,064 bytes a row, 41 rows a segment
+        size = 50_000  # 100,096 bytes a row, 41 rows a segment
         buffer = make_buffer(backend, 50, size, 1, "uint8", seed=1)
         buffer.insert(numbered(0, 90, size, 1, "uint8"))
         buffer.save(self.root)
@@ -134,6 +134,62 @@ class ReplayFilesTest(tf.test.TestCase, parameterized.TestCase):
             sorted(name.rsplit("-", 1)[0] for name in kept),
             ["replay.index", "rows-41-82"],
         )
+
+    @parameterized.named_parameters(PAIRS)
+    def test_a_save_writes_what_is_new_only(self, writer, reader):
+        """41 rows a segment; a file that is written again is another inode."""
+        size = (50_000, 1, "uint8")
+        saved = make_buffer(writer, 100, *size, seed=1)
+        saved.insert(numbered(0, 90, *size))
+        saved.save(self.root, "first")
+        first = _inodes(self.root)
+        saved.insert(numbered(90, 20, *size))
+        saved.save(self.root, "second")
+        second = _inodes(self.root)
+        new = {name.rsplit("-", 1)[0] for name in second.keys() - first.keys()}
+        # The ring has lost its first 10 rows.
+        self.assertEqual(new, {"second.index", "rows-10-41", "rows-82-110"})
+        self.assertContainsSubset(first.items(), second.items())
+        for name, inserted in (("first", 90), ("second", 110)):
+            restored = make_buffer(reader, 100, *size)
+            restored.restore(self.root, name)
+            self.assertEqual(restored.inserted, inserted)
+            restored.save(self.root, "third")  # has nothing new to write
+            third = _inodes(self.root)
+            self.assertEqual(third.keys() - second.keys(), {"third.index"})
+            self.assertContainsSubset(second.items(), third.items())
+
+    @parameterized.named_parameters(BACKENDS)
+    def test_files_go_with_the_last_index_that_names_them(self, backend):
+        buffer = make_buffer(backend, 10, 3, 2)
+        for i in range(3):
+            buffer.insert(numbered(i, 1))
+            buffer.save(self.root, f"save{i}")
+        self.assertLen(_contents(self.root), 6)
+        (self.root / "save0.index").unlink()
+        index = self.root / "save1.index"
+        good = index.read_bytes()
+        index.write_bytes(b"damaged")
+        buffer.save(self.root, "save2")  # nobody knows what save1 needs
+        self.assertLen(_contents(self.root), 5)
+        index.write_bytes(good)
+        buffer.save(self.root, "save2")
+        self.assertLen(_contents(self.root), 4)
+        for i in (1, 2):
+            restored = make_buffer(backend, 10, 3, 2)
+            restored.restore(self.root, f"save{i}")
+            self.assertEqual(restored.inserted, i + 1)
+
+    @parameterized.named_parameters(BACKENDS)
+    def test_what_is_gone_is_written_again(self, backend):
+        buffer = _small(backend)
+        buffer.save(self.root)
+        first = _contents(self.root)
+        [segment] = self.root.glob("*.segment")
+        for damage in (b"", b"half"):
+            segment.write_bytes(damage)
+            buffer.save(self.root)
+            self.assertEqual(_contents(self.root), first)
 
     @parameterized.named_parameters(BACKENDS)
     def test_every_flipped_byte_and_every_cut_is_found(self, backend):
@@ -255,6 +311,10 @@ def _small(backend):
 
 def _contents(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def _inodes(directory):
+    return {path.name: path.stat().st_ino for path in directory.iterdir()}
 
 
 # Capacity 3, observations uint8[1], actions [1], seed 9, 4 rows, 3 draws.

@@ -31,7 +31,7 @@ def make_directory(directory: pathlib.Path) -> None:
         return
     if not directory.parent.exists():
         make_directory(directory.parent)
-    with _system("make the directory", directory):
+    with system("make the directory", directory):
         directory.mkdir(exist_ok=True)
     sync_directory(directory.parent)
 
@@ -44,12 +44,12 @@ def write_file(path: pathlib.Path, *pieces: bytes) -> None:
     """
     aside = path.with_name(path.name + ".tmp")
     try:
-        with _system("write", aside), aside.open("wb") as file:
+        with system("write", aside), aside.open("wb") as file:
             for piece in pieces:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        with _system(f"rename to {path}", aside):
+        with system(f"rename to {path}", aside):
             aside.rename(path)
     except tf.errors.OpError:
         with contextlib.suppress(OSError):
@@ -57,9 +57,15 @@ def write_file(path: pathlib.Path, *pieces: bytes) -> None:
         raise
 
 
+def remove(path: pathlib.Path) -> None:
+    """Removes a file, unless it is gone already."""
+    with system("remove", path):
+        path.unlink(missing_ok=True)
+
+
 def sync_directory(directory: pathlib.Path) -> None:
     """Makes the names in a directory durable."""
-    with _system("fsync", directory):
+    with system("fsync", directory):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -70,7 +76,7 @@ def sync_directory(directory: pathlib.Path) -> None:
 @contextlib.contextmanager
 def opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], int]]:
     """Opens a regular file to read: gives it and its length in bytes."""
-    with _system("open", path):
+    with system("open", path):
         # Without O_NONBLOCK, opening a pipe would wait for somebody to write.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
@@ -79,16 +85,21 @@ def opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], int]]:
             raise tf.errors.DataLossError(
                 None, None, f"{path}: expected a regular file"
             )
-        with _system("read", path):
+        with system("read", path):
             yield file, info.st_size
 
 
 @contextlib.contextmanager
-def _system(action: str, path: pathlib.Path) -> Iterator[None]:
-    """Turns the system's errors into TensorFlow's."""
+def system(action: str, path: pathlib.Path) -> Iterator[None]:
+    """Turns the system's errors into TensorFlow's.
+
+    Args:
+        action: What is tried, for the message.
+        path: With which file.
+    """
     try:
         yield
     except OSError as error:
         kind = _ERRORS.get(error.errno or 0, tf.errors.UnavailableError)
-        message = f"{path}: cannot {action}: {error.strerror}"
+        message = f"{path}: cannot {action}: {error.strerror or error}"
         raise kind(None, None, message) from error

@@ -29,9 +29,9 @@ class _Storage(Protocol):
 
     def count(self) -> tuple[tf.Tensor, tf.Tensor]: ...
 
-    def save(self, directory: str) -> None: ...
+    def save(self, directory: str, index: str) -> None: ...
 
-    def restore(self, directory: str) -> None: ...
+    def restore(self, directory: str, index: str) -> None: ...
 
 
 class ReplayBuffer:
@@ -148,24 +148,31 @@ class ReplayBuffer:
         """The number of transitions ever inserted."""
         return int(self._storage.count()[1])
 
-    def save(self, directory: str | os.PathLike[str]) -> None:
+    def save(
+        self, directory: str | os.PathLike[str], name: str = "replay"
+    ) -> None:
         """Writes transitions, counters and generator to a directory.
 
         The files are checksummed; `kernels/README.md` describes them. An
-        earlier save in the same directory is replaced at once, when the new
-        one is complete, so that a crash leaves one of the two.
+        earlier save of the same name is replaced at once, when the new one is
+        complete, so that a crash leaves one of the two. Saves of other names
+        share their files with it: what this buffer wrote to the directory, or
+        restored from it, is not written again.
 
         Args:
             directory: The directory, made where it is missing.
+            name: The save's name. Defaults to `"replay"`.
 
         Raises:
             tf.errors.OpError: If the system refuses, for example
                 `PermissionDeniedError` or, for a full disk,
                 `ResourceExhaustedError`.
         """
-        self._storage.save(os.fspath(directory))
+        self._storage.save(os.fspath(directory), name)
 
-    def restore(self, directory: str | os.PathLike[str]) -> None:
+    def restore(
+        self, directory: str | os.PathLike[str], name: str = "replay"
+    ) -> None:
         """Replaces the content by a saved one; sampling goes on from there.
 
         The seed is replaced too. On any error the buffer is as it was.
@@ -173,6 +180,7 @@ class ReplayBuffer:
         Args:
             directory: What `save` wrote, from a buffer of the same layout and
                 capacity.
+            name: The save's name. Defaults to `"replay"`.
 
         Raises:
             tf.errors.NotFoundError: If a file is missing.
@@ -180,7 +188,7 @@ class ReplayBuffer:
             tf.errors.InvalidArgumentError: If the layout or the capacity
                 differs.
         """
-        self._storage.restore(os.fspath(directory))
+        self._storage.restore(os.fspath(directory), name)
 
 
 class _KernelStorage:
@@ -240,11 +248,11 @@ class _KernelStorage:
     def count(self) -> tuple[tf.Tensor, tf.Tensor]:
         return self._kernels.tfsac_replay_count(self._handle)
 
-    def save(self, directory: str) -> None:
-        self._kernels.tfsac_replay_save(self._handle, directory)
+    def save(self, directory: str, index: str) -> None:
+        self._kernels.tfsac_replay_save(self._handle, directory, index)
 
-    def restore(self, directory: str) -> None:
-        self._kernels.tfsac_replay_restore(self._handle, directory)
+    def restore(self, directory: str, index: str) -> None:
+        self._kernels.tfsac_replay_restore(self._handle, directory, index)
 
 
 def _as_dtype(

@@ -8,7 +8,7 @@ import contextlib
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -17,18 +17,22 @@ import tensorflow as tf
 from tfsac import files
 from tfsac.replay_layout import Layout
 
-_INDEX = "replay.index"
+_INDEX_SUFFIX = ".index"
 _INDEX_MAGIC = b"tfsacIDX"
 _SEGMENT_MAGIC = b"tfsacSEG"
 _VERSION = 1
-_SEGMENT_BYTES = 16 << 20
+_SEGMENT_BYTES = 4 << 20
 _MAX_INSERTED = 1 << 62
+_MAX_CAPACITY = 1 << 57
 
 # Magic, version, observation type, O, A; then what the file is about.
 _FILE_HEADER = "<8sIIqq"
 _INDEX_HEADER = struct.Struct(_FILE_HEADER + "qqQQqII")
 _SEGMENT_HEADER = struct.Struct(_FILE_HEADER + "qqQII")
 _CRC = struct.Struct("<I")
+
+# The checksum of rows [begin, end) that lie in a directory's file already.
+SavedRows = dict[tuple[pathlib.Path, int, int], int]
 
 
 class State(NamedTuple):
@@ -41,97 +45,163 @@ class State(NamedTuple):
 
 
 def write(
-    directory: str, layout: Layout, state: State, rows: np.ndarray
-) -> None:
-    """Writes a buffer; an earlier save gives way when this one is complete.
+    directory: str,
+    index: str,
+    layout: Layout,
+    state: State,
+    rows: Callable[[np.ndarray], np.ndarray],
+    saved: SavedRows,
+) -> SavedRows:
+    """Writes a buffer; an earlier save of that name gives way at the end.
 
     Args:
         directory: The directory, made where it is missing.
+        index: The save's name.
         layout: The buffer's layout.
         state: Its counters and generator.
-        rows: `[size]`, of `layout.row_dtype()`, in the order of the ring.
+        rows: Returns the rows in some slots of the ring, of
+            `layout.row_dtype()`.
+        saved: Rows of this buffer that need not be written again.
+
+    Returns:
+        The rows that are there now.
     """
     root = pathlib.Path(directory)
     files.make_directory(root)
-    # As raw bytes: NumPy does not copy what lies between the fields.
-    raw_rows = rows.view(f"V{rows.dtype.itemsize}")
-    rows_per_segment = max(1, _SEGMENT_BYTES // rows.dtype.itemsize)
-    crcs = b""
-    names = set()
+    rows_per_segment = max(1, _SEGMENT_BYTES // layout.row_dtype().itemsize)
+    now = {}
     for begin, end in _segments(state, rows_per_segment):
-        payload = raw_rows[np.arange(begin, end) % state.capacity].tobytes()
-        crc = zlib.crc32(payload)
-        header = _with_crc(
-            _SEGMENT_HEADER,
-            *_file_header(_SEGMENT_MAGIC, layout),
-            *(begin, end, 0, crc),
-        )
-        name = _segment_name(begin, end, crc)
-        files.write_file(root / name, header, payload)
-        crcs += _CRC.pack(crc)
-        names.add(name)
+        crc = saved.get((root, begin, end))
+        if crc is None or not _is_there(root, layout, begin, end, crc):
+            slots = np.arange(begin, end) % state.capacity
+            crc = _write_segment(root, layout, begin, end, rows(slots))
+        now[root, begin, end] = crc
     files.sync_directory(root)
-    index = _with_crc(
+    crcs = b"".join(map(_CRC.pack, now.values()))
+    header = _with_crc(
         _INDEX_HEADER,
         *_file_header(_INDEX_MAGIC, layout),
         *state,
         rows_per_segment,
         zlib.crc32(crcs),
     )
-    files.write_file(root / _INDEX, index, crcs)
+    files.write_file(root / (index + _INDEX_SUFFIX), header, crcs)
     files.sync_directory(root)
-    for path in root.glob("rows-*.segment*"):
-        if path.name not in names:
-            with contextlib.suppress(OSError):
+    _remove_unnamed(root)
+    return now
+
+
+def _write_segment(
+    root: pathlib.Path, layout: Layout, begin: int, end: int, rows: np.ndarray
+) -> int:
+    payload = rows.tobytes()
+    crc = zlib.crc32(payload)
+    header = _with_crc(
+        _SEGMENT_HEADER,
+        *_file_header(_SEGMENT_MAGIC, layout),
+        *(begin, end, 0, crc),
+    )
+    files.write_file(root / _segment_name(begin, end, crc), header, payload)
+    return crc
+
+
+def _is_there(
+    root: pathlib.Path, layout: Layout, begin: int, end: int, crc: int
+) -> bool:
+    path = root / _segment_name(begin, end, crc)
+    expected = (
+        _SEGMENT_HEADER.size + (end - begin) * layout.row_dtype().itemsize
+    )
+    return path.is_file() and path.stat().st_size == expected
+
+
+def _remove_unnamed(root: pathlib.Path) -> None:
+    """Removes what no index in the directory names.
+
+    What cannot be removed costs space only; while an index cannot be read,
+    nothing is removed.
+    """
+    names = set()
+    with contextlib.suppress(OSError, tf.errors.OpError):
+        for path in root.glob(f"*{_INDEX_SUFFIX}"):
+            with files.opened(path) as (file, size):
+                fields = _read_header(
+                    file, path, size, _INDEX_HEADER, _INDEX_MAGIC
+                )
+                _, segments, crcs = _read_segment_list(file, path, size, fields)
+            names |= {
+                _segment_name(begin, end, crc)
+                for (begin, end), crc in zip(segments, crcs, strict=True)
+            }
+        for path in list(root.glob("rows-*.segment*")):
+            if path.name not in names:
                 path.unlink()
 
 
 def read(
-    directory: str, layout: Layout, capacity: int
-) -> tuple[State, np.ndarray]:
+    directory: str, index: str, layout: Layout, capacity: int
+) -> tuple[State, np.ndarray, SavedRows]:
     """Reads what `write` or the kernels wrote, and checks all of it.
 
     Args:
         directory: The directory.
+        index: The save's name.
         layout: The layout that the rows must have.
         capacity: The capacity that the buffer must have had.
 
     Returns:
-        The state, and the rows in the order of the ring.
+        The state, the rows in the order of the ring, and those that need not
+        be written again.
     """
     root = pathlib.Path(directory)
-    state, segments, crcs = _read_index(root / _INDEX, layout, capacity)
-    rows = np.zeros(min(state.inserted, capacity), layout.row_dtype())
-    for (begin, end), crc in zip(segments, crcs, strict=True):
-        path = root / _segment_name(begin, end, crc)
-        payload = _read_segment(path, layout, begin, end, crc)
-        rows[np.arange(begin, end) % capacity] = payload
-    return state, rows
-
-
-def _read_index(
-    path: pathlib.Path, layout: Layout, capacity: int
-) -> tuple[State, Iterator[tuple[int, int]], list[int]]:
+    path = root / (index + _INDEX_SUFFIX)
     with files.opened(path) as (file, size):
         fields = _read_header(file, path, size, _INDEX_HEADER, _INDEX_MAGIC)
-        state = State(*fields[5:9])
-        rows_per_segment, crcs_crc = fields[9:11]
-        if (*fields[2:5], state.capacity) != (*_numbers(layout), capacity):
-            dtype = {1: "float32", 4: "uint8"}.get(fields[2], str(fields[2]))
-            saved = Layout(fields[3], fields[4], dtype)
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                f"{path}: was saved with {saved}, capacity={state.capacity}; "
-                f"this buffer has {layout}, capacity={capacity}",
-            )
-        if not 0 <= state.inserted <= _MAX_INSERTED or rows_per_segment < 1:
-            _damaged(path, "counts that no buffer can have")
-        count = _segment_count(state, rows_per_segment)
-        # Compared before anything is read: a header may claim any number.
-        _check_size(path, size, _INDEX_HEADER.size + _CRC.size * count)
-        data = file.read()
-        _check_crc(path, "segments' checksums", crcs_crc, zlib.crc32(data))
+        _check_layout(path, fields, layout, capacity)
+        state, segments, crcs = _read_segment_list(file, path, size, fields)
+    rows = np.zeros(min(state.inserted, capacity), layout.row_dtype())
+    saved = {}
+    for (begin, end), crc in zip(segments, crcs, strict=True):
+        payload = _read_segment(
+            root / _segment_name(begin, end, crc), layout, begin, end, crc
+        )
+        rows[np.arange(begin, end) % capacity] = payload
+        saved[root, begin, end] = crc
+    return state, rows, saved
+
+
+def _check_layout(
+    path: pathlib.Path, fields: tuple[Any, ...], layout: Layout, capacity: int
+) -> None:
+    if (*fields[2:5], fields[5]) == (*_numbers(layout), capacity):
+        return
+    dtype = {1: "float32", 4: "uint8"}.get(fields[2], str(fields[2]))
+    saved = Layout(fields[3], fields[4], dtype)
+    raise tf.errors.InvalidArgumentError(
+        None,
+        None,
+        f"{path}: was saved with {saved}, capacity={fields[5]}; "
+        f"this buffer has {layout}, capacity={capacity}",
+    )
+
+
+def _read_segment_list(
+    file: Any, path: pathlib.Path, size: int, fields: tuple[Any, ...]
+) -> tuple[State, Iterator[tuple[int, int]], list[int]]:
+    """Reads the rest of an index after its header's `fields`."""
+    state = State(*fields[5:9])
+    rows_per_segment, crcs_crc = fields[9:11]
+    if (
+        not 1 <= state.capacity <= _MAX_CAPACITY
+        or not 0 <= state.inserted <= _MAX_INSERTED
+        or rows_per_segment < 1
+    ):
+        _damaged(path, "counts that no buffer can have")
+    count = _segment_count(state, rows_per_segment)
+    # Compared before anything is read: a header may claim any number.
+    _check_size(path, size, _INDEX_HEADER.size + _CRC.size * count)
+    data = file.read()
+    _check_crc(path, "segments' checksums", crcs_crc, zlib.crc32(data))
     crcs = [crc for (crc,) in _CRC.iter_unpack(data)]
     return state, _segments(state, rows_per_segment), crcs
 

@@ -52,6 +52,7 @@ class TensorStorage:
             self._inserted = tf.Variable(0, dtype=tf.int64, trainable=False)
             self._seed = tf.Variable(seed, dtype=tf.uint64, trainable=False)
             self._drawn = tf.Variable(0, dtype=tf.uint64, trainable=False)
+        self._saved: replay_files.SavedRows = {}
         self._section = tf.CriticalSection()
         self._insert = tf.function(
             self._insert_alone,
@@ -93,28 +94,37 @@ class TensorStorage:
         inserted = self._inserted.read_value()
         return self._size(inserted), inserted
 
-    def save(self, directory: str) -> None:
+    def save(self, directory: str, index: str) -> None:
         """Writes the files that the kernels write."""
-        columns, inserted, seed, drawn = self._section.execute(
-            lambda: (
-                [column.read_value() for column in self._columns],
-                self._inserted.read_value(),
-                self._seed.read_value(),
-                self._drawn.read_value(),
-            )
-        )
-        size = int(self._size(inserted))
-        rows = np.zeros(size, self._layout.row_dtype())
-        for name, column in zip(self._specs, columns, strict=True):
-            rows[name] = column[:size].numpy()
-        state = replay_files.State(
-            self._capacity, int(inserted), int(seed), int(drawn)
-        )
-        replay_files.write(directory, self._layout, state, rows)
 
-    def restore(self, directory: str) -> None:
+        def write() -> tf.Tensor:
+            state = replay_files.State(
+                self._capacity,
+                int(self._inserted),
+                int(self._seed),
+                int(self._drawn),
+            )
+            self._saved = replay_files.write(
+                directory, index, self._layout, state, self._rows, self._saved
+            )
+            return self._inserted.read_value()  # as it has to return something
+
+        self._section.execute(write)
+
+    def _rows(self, slots: np.ndarray) -> np.ndarray:
+        """The rows in some slots of the ring, as they lie in files."""
+        rows = np.zeros(len(slots), self._layout.row_dtype())
+        with tf.device("CPU:0"):
+            for name, column in zip(self._specs, self._columns, strict=True):
+                rows[name] = tf.gather(column, slots).numpy()
+        # As raw bytes: NumPy does not copy what lies between the fields.
+        return rows.view(f"V{rows.dtype.itemsize}")
+
+    def restore(self, directory: str, index: str) -> None:
         """Replaces everything by what a file holds, once all is checked."""
-        state, rows = replay_files.read(directory, self._layout, self._capacity)
+        state, rows, saved = replay_files.read(
+            directory, index, self._layout, self._capacity
+        )
         with tf.device("CPU:0"):
             columns = [tf.constant(rows[name]) for name in self._specs]
 
@@ -123,6 +133,7 @@ class TensorStorage:
                 variable.assign(value)
             self._seed.assign(state.seed)
             self._drawn.assign(state.drawn)
+            self._saved = saved
             return self._inserted.assign(state.inserted)
 
         self._section.execute(replace)
