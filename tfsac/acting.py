@@ -1,5 +1,6 @@
 """Policies at work: observations in, actions in the env's units out."""
 
+import copy
 import itertools
 from typing import Any, Protocol, Self
 
@@ -114,6 +115,15 @@ class Policy:
             return self.kernels(rows, seed)
         return self._explore(rows, tf.constant(seed, tf.int64))[0].numpy()
 
+    @property
+    def predicted(self) -> int:
+        """How often it has predicted by sampling: its place in the noise."""
+        return next(copy.copy(self._predicted))
+
+    @predicted.setter
+    def predicted(self, count: int) -> None:
+        self._predicted = itertools.count(count)
+
     def predict(self, observations: Any, deterministic: bool) -> np.ndarray:
         """`Agent.predict` has the description."""
         rows = self._rows(observations)
@@ -151,6 +161,6 @@ class Snapshot:
 
     def take(self) -> None:
         """Takes the weights that the original has now."""
-        for copy, variable in self._pairs:
+        for mine, theirs in self._pairs:
             # Both share the values until somebody assigns to one of the two.
-            copy.assign(variable)
+            mine.assign(theirs)

@@ -14,7 +14,12 @@ from tfsac.acting import Policy, Snapshot
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream
 from tfsac.metrics import Metrics
-from tfsac.noise import NoiseStream, Seeds
+from tfsac.noise import (
+    NoiseStream,
+    Seeds,
+    generator_state,
+    set_generator_state,
+)
 from tfsac.optimizers import Optimizers, resolve
 from tfsac.replay import ReplayBuffer
 from tfsac.spaces import Flattener, check_action_space
@@ -266,7 +271,12 @@ class Agent(EnvTrainer):
         self.progress.env_steps = int(counters["env_steps"])
         self.progress.pending_steps = int(counters["pending_steps"])
         self.progress.explored = int(counters["acting_noise"])
+        self.policy.predicted = int(counters["predict_noise"])
         self.learning_noise.counter.assign(counters["learning_noise"])
+        set_generator_state(self._random_actions, counters["random_actions"])
+        states = self._layer_seeds()
+        for state, value in zip(states, counters["layer_seeds"], strict=True):
+            state.assign(value)
 
     def _counters(self) -> dict[str, Any]:
         return {
@@ -274,7 +284,18 @@ class Agent(EnvTrainer):
             "pending_steps": self.progress.pending_steps,
             "learning_noise": self.learning_noise.counter.numpy(),
             "acting_noise": self.progress.explored,
+            "predict_noise": self.policy.predicted,
+            "random_actions": generator_state(self._random_actions),
+            "layer_seeds": [seed.numpy() for seed in self._layer_seeds()],
         }
+
+    def _layer_seeds(self) -> list[keras.Variable]:
+        """States of the random layers of one's own models, such as dropout.
+
+        Keras does not save them: they are variables, but no weights.
+        """
+        weights = {id(weight) for weight in self.weights}
+        return [v for v in self.variables if id(v) not in weights]
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` makes an equal, untrained agent of."""

@@ -10,7 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["NoiseStream", "Seeds", "standard_normal"]
+__all__ = [
+    "NoiseStream",
+    "Seeds",
+    "generator_state",
+    "set_generator_state",
+    "standard_normal",
+]
+
+_WORD = 64
+_MASK = 2**_WORD - 1
 
 
 def standard_normal(
@@ -93,6 +102,31 @@ class NoiseStream:
         count = self.counter.assign_add(1, read_value=True)
         seed = tf.stack([tf.constant(self.seed, tf.int64), count])
         return standard_normal(shape, seed)
+
+
+def generator_state(generator: np.random.Generator) -> np.ndarray:
+    """Returns the place of a `default_rng` in its stream, `[6]` uint64."""
+    state = generator.bit_generator.state
+    pair = [state["state"][name] for name in ("state", "inc")]
+    words = [half for n in pair for half in (n & _MASK, n >> _WORD)]
+    return np.array([*words, state["has_uint32"], state["uinteger"]], np.uint64)
+
+
+def set_generator_state(
+    generator: np.random.Generator, words: np.ndarray
+) -> None:
+    """Sets what `generator_state` returned."""
+    numbers = [int(word) for word in words]
+    state, inc = (
+        low | high << _WORD
+        for low, high in zip(numbers[:4:2], numbers[1:4:2], strict=True)
+    )
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": state, "inc": inc},
+        "has_uint32": numbers[4],
+        "uinteger": numbers[5],
+    }
 
 
 class Seeds(NamedTuple):
