@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --no-build-isolation --editable
 
 KERNELS := tfsac/_kernels.so
 CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
-OTHER_CPP := tests/serve.cc benchmarks/fma_peak.cc
+OTHER_CPP := tests/serve.cc tests/faults.cc benchmarks/fma_peak.cc
 KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
 # The core knows no TensorFlow, and is tested without it.
 CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %_xla.cc %.h,\

@@ -1,20 +1,18 @@
 """Keras batches: one call of the train step each, run and reported."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import keras
 import numpy as np
 
+from tfsac.epoch import Epoch
+
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
 
-__all__ = ["Batches", "Mean"]
-
-# So that an epoch of a million calls does not keep a million tensors.
-_MAX_UNREAD = 1_000
+__all__ = ["Batches"]
 
 
 class Batches:
@@ -25,22 +23,20 @@ class Batches:
     Args:
         agent: Explores and learns.
         callbacks: Those of `fit`.
-
-    Attributes:
-        learned: Means of what the calls returned.
+        epoch: Counts the calls, and takes the means of what they return.
     """
 
     def __init__(
         self,
         agent: "EnvTrainer",
         callbacks: Sequence[keras.callbacks.Callback],
+        epoch: Epoch,
     ):
-        self.learned = Mean(agent.METRICS)
         self._agent = agent
+        self._epoch = epoch
         self._progress = agent.progress
         self._transitions = agent.config.train_every
         self._listeners = list(filter(_hears_of_batches, callbacks))
-        self._count = 0
         self._has_begun_to_learn = False
 
     def __enter__(self) -> Self:
@@ -72,7 +68,7 @@ class Batches:
 
     def _begin(self) -> None:
         for callback in self._listeners:
-            callback.on_train_batch_begin(self._count, logs={})
+            callback.on_train_batch_begin(self._epoch.calls, logs={})
 
     def _can_learn(self) -> bool:
         # A replay buffer never shrinks: once is enough.
@@ -85,12 +81,12 @@ class Batches:
 
     def _end(self, metrics: Mapping[str, float]) -> None:
         self._answer()
-        self.learned.add(metrics.values())
+        self._epoch.learned.add(metrics.values())
         if self._listeners:
             logs = dict(metrics)
             for callback in self._listeners:
-                callback.on_train_batch_end(self._count, logs=logs)
-        self._count += 1
+                callback.on_train_batch_end(self._epoch.calls, logs=logs)
+        self._epoch.calls += 1
 
 
 def _hears_of_batches(callback: keras.callbacks.Callback) -> bool:
@@ -110,39 +106,3 @@ def _hears_of_batches(callback: keras.callbacks.Callback) -> bool:
         for hook in hooks
         for method in [getattr(callback, f"on_{hook}")]
     )
-
-
-class Mean:
-    """Running means of named values; NaN before there are any."""
-
-    def __init__(self, names: Sequence[str]):
-        self._names = names
-        self._sums = [0.0] * len(names)
-        self._count = 0
-        self._unread: list[Iterable[float]] = []
-
-    def add(self, values: Iterable[float]) -> None:
-        """Adds one value for each name, or nothing at all.
-
-        They are read later, as those on a device are to be waited for.
-        """
-        self._unread.append(values)
-        if len(self._unread) == _MAX_UNREAD:
-            self._read()
-
-    def result(self) -> dict[str, float]:
-        """Returns the mean of each name."""
-        self._read()
-        count = self._count or math.nan
-        return {
-            name: total / count
-            for name, total in zip(self._names, self._sums, strict=True)
-        }
-
-    def _read(self) -> None:
-        for each in map(list, self._unread):
-            if each:
-                pairs = zip(self._sums, each, strict=True)
-                self._sums = [total + value for total, value in pairs]
-                self._count += 1
-        self._unread = []

@@ -1,15 +1,17 @@
 """`tfsac train`: its options, and a run that can be interrupted."""
 
 import argparse
+import csv
 import dataclasses
 import importlib
 import inspect
+import io
 import os
 import pathlib
 import re
 import signal
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -33,10 +35,9 @@ class Stopped(Exception):
 def train(args: argparse.Namespace) -> bool:
     """Trains SAC on an environment, or goes on with an earlier run.
 
-    DIR gets the agent with its replay buffer, after each epoch, and
-    history.csv with a line for each epoch. If DIR holds a run already, the
-    same command goes on with it, up to N transitions in all. Ctrl-C and
-    SIGTERM stop it after the step, saved.
+    DIR gets checkpoints, and history.csv with a line for each epoch. If DIR
+    holds a run already, however it ended, the same command goes on with it, up
+    to N transitions in all. Ctrl-C and SIGTERM stop it after the step, saved.
     """
     given = vars(args)
     fields = [field.name for field in dataclasses.fields(SACConfig)]
@@ -45,13 +46,17 @@ def train(args: argparse.Namespace) -> bool:
     )
 
     import tfsac
+    from tfsac.saving import load_run
 
     import_module_of(args.env)
     out = pathlib.Path(args.out)
-    if (out / "agent.keras").exists():
-        agent = tfsac.load(out)
+    epochs_so_far, start = 0, 0
+    if loaded := load_run(out):
+        agent, checkpoint = loaded
         _require_same_run(agent, given)
         print(f"Going on with {out} from step {agent.env_steps:,}.")
+        epoch = checkpoint.content["epoch"]
+        epochs_so_far, start = epoch["number"], epoch["start"]
     else:
         agent = tfsac.SAC(
             args.env,
@@ -59,7 +64,10 @@ def train(args: argparse.Namespace) -> bool:
             seed=given.get("seed", 0),
             num_envs=given.get("num_envs", 1),
         )
-    signal_ = _fit(agent, args.steps, out)
+    signal_ = None
+    if agent.env_steps < args.steps:
+        plan = _epochs(epochs_so_far, start, args.steps)
+        signal_ = _fit(agent, plan, out, args.checkpoint_every)
     print(f"{agent.env_steps:,} of {args.steps:,} steps are saved in {out}.")
     if signal_ is not None:
         print("To go on, give the same command again.")
@@ -92,57 +100,69 @@ def _require_same_run(agent: Any, given: dict[str, Any]) -> None:
             )
 
 
-def _fit(agent: Any, steps: int, out: pathlib.Path) -> int | None:
-    """Trains up to `steps`; returns the signal that came before, if any."""
+def _fit(
+    agent: Any,
+    plan: Iterable[tuple[int, int]],
+    out: pathlib.Path,
+    checkpoint_every: int,
+) -> int | None:
+    """Trains to the end of a plan, or a signal, which it returns."""
     import keras
 
-    import tfsac
-
-    def save(*_: Any) -> None:
-        agent.save(out, include_replay=True)
-
     out.mkdir(parents=True, exist_ok=True)
-    history = out / "history.csv"
     interrupt = _Interrupt(agent)
+    history = keras.callbacks.History()
     callbacks = [
         keras.callbacks.LambdaCallback(
-            on_train_begin=lambda _: interrupt.pass_on(), on_epoch_end=save
+            on_train_begin=lambda _: interrupt.pass_on()
         ),
-        keras.callbacks.CSVLogger(history, append=True),
+        history,
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda *_: _write(history, out / "history.csv")
+        ),
     ]
     with interrupt:
-        for epochs, steps_per_epoch in _epochs(agent.env_steps, steps):
-            past = _rows(history)
-            try:
-                agent.fit(
-                    initial_epoch=past,
-                    epochs=past + epochs,
-                    steps_per_epoch=steps_per_epoch,
-                    callbacks=callbacks,
-                )
-            except tfsac.EnvError:
-                save()  # what was learned until then is good
-                raise
+        for epochs, steps_per_epoch in plan:
+            agent.fit(
+                epochs=epochs,
+                steps_per_epoch=steps_per_epoch,
+                callbacks=callbacks,
+                checkpoint_dir=out,
+                checkpoint_every=checkpoint_every,
+            )
             if interrupt.received is not None:
                 break
     return interrupt.received
 
 
-def _epochs(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yields how many epochs of how many steps lead from start to end."""
+def _epochs(number: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Plans how to come from the start of an epoch to the end of the run.
+
+    Args:
+        number: The epoch's.
+        start: Transitions at its start.
+        end: Transitions at the end of the run.
+
+    Yields:
+        The number of a last epoch, and the transitions in each up to it.
+    """
     steps_per_epoch = max(1, min(10_000, end // 10))
-    epochs, rest = divmod(max(0, end - start), steps_per_epoch)
+    epochs, rest = divmod(end - start, steps_per_epoch)
     if epochs:
-        yield epochs, steps_per_epoch
+        yield number + epochs, steps_per_epoch
     if rest:
-        yield 1, rest
+        yield number + epochs + 1, rest
 
 
-def _rows(table: pathlib.Path) -> int:
-    """The rows of a CSV file below its header, 0 if there is no file."""
-    if not table.exists():
-        return 0
-    return max(0, len(table.read_text().splitlines()) - 1)
+def _write(history: Any, path: pathlib.Path) -> None:
+    """Writes the whole history, since rows may be those of a lost end."""
+    from tfsac import files
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", *history.history])
+    writer.writerows(zip(history.epoch, *history.history.values(), strict=True))
+    files.write_file(path, text.getvalue().encode())
 
 
 class _Interrupt:
@@ -210,6 +230,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=argparse.SUPPRESS,
         help="environments that step together. Defaults to 1.",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        metavar="N",
+        type=count,
+        default=10_000,
+        help="transitions from one checkpoint to the next. Defaults to 10,000.",
     )
     group = parser.add_argument_group("hyperparameters")
     types, helps = typing.get_type_hints(SACConfig), _field_help()

@@ -1,20 +1,22 @@
 """The loop behind `fit`: act, store, learn, report.
 
-It knows environments, replay and Keras' callbacks, and nothing of the
-algorithm: an agent is what can `explore` and `update`.
+It knows environments, replay, checkpoints and Keras' callbacks, and nothing of
+the algorithm: an agent is what can `explore` and `update`.
 """
 
 import math
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tfsac.batches import Batches, Mean
-from tfsac.env import EnvStream
+from tfsac.batches import Batches
+from tfsac.checkpoint import Checkpoint, Checkpoints
+from tfsac.env import EnvError, EnvStream
+from tfsac.epoch import Epoch
 from tfsac.overlap import OverlappedBatches
+from tfsac.transition import Transition
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
@@ -32,6 +34,8 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] | None,
     verbose: str | int,
     validate: Callable[[], float] | None,
+    checkpoints: Checkpoints | None,
+    resumed: Checkpoint | None,
 ) -> keras.callbacks.History:
     """Trains `agent` on `stream`; `SAC.fit` has the description.
 
@@ -47,6 +51,8 @@ def fit(
         callbacks: Keras callbacks.
         verbose: As in Keras.
         validate: Returns `val_episode_return`; `None` leaves it out.
+        checkpoints: Takes those of this run; `None` writes none.
+        resumed: What the agent goes on from; `None` if it begins.
 
     Returns:
         The history.
@@ -66,64 +72,110 @@ def fit(
     agent.stop_training = False
     agent._initial_epoch = None
     callback_list.on_train_begin()
-    # Where Keras' BackupAndRestore says, now, that an interrupted fit was.
-    initial_epoch = agent._initial_epoch or initial_epoch
-    end = agent.env_steps
+    epoch = _first_epoch(agent, initial_epoch, resumed, callback_list.callbacks)
     logs: dict[str, Any] = {}
-    for epoch in range(initial_epoch, epochs):
-        end += steps_per_epoch
-        callback_list.on_epoch_begin(epoch)
-        logs = _epoch(agent, stream, end, callback_list)
-        if validate is not None:
-            callback_list.on_test_begin()
-            # Who asked to stop amid the epoch does not wait for this.
-            value = math.nan if agent.stop_training else validate()
-            logs["val_episode_return"] = value
-            callback_list.on_test_end({"episode_return": value})
-        callback_list.on_epoch_end(epoch, logs)
-        if agent.stop_training:
-            break
+    while epoch.number < epochs and not agent.stop_training:
+        callback_list.on_epoch_begin(epoch.number)
+        if epoch.has_begun and resumed is not None:
+            # What callbacks do to an agent when an epoch begins was done to
+            # this one already.
+            agent.load_weights(resumed.agent_file)
+        end = epoch.start + steps_per_epoch
+        try:
+            logs = _epoch(
+                agent, stream, epoch, end, callback_list.callbacks, checkpoints
+            )
+            if validate is not None:
+                callback_list.on_test_begin()
+                # Who asked to stop amid the epoch does not wait for this.
+                value = math.nan if agent.stop_training else validate()
+                logs["val_episode_return"] = value
+                callback_list.on_test_end({"episode_return": value})
+        except EnvError:
+            if checkpoints is not None:  # what was learned until now is good
+                checkpoints.save(agent, epoch, callback_list.callbacks)
+            raise
+        callback_list.on_epoch_end(epoch.number, logs)
+        end = min(end, agent.env_steps)  # less where it was told to stop
+        epoch = Epoch(epoch.number + 1, end, agent.METRICS)
     callback_list.on_train_end(logs)
+    if checkpoints is not None and logs:
+        checkpoints.save(agent, epoch, callback_list.callbacks)
+        agent.restart_episodes()
     return agent.history
+
+
+def _first_epoch(
+    agent: "EnvTrainer",
+    initial_epoch: int,
+    resumed: Checkpoint | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Epoch:
+    """Returns the epoch to go on with; callbacks are where it is."""
+    if resumed is None:
+        # Where Keras' BackupAndRestore says, now, that an interrupted fit was.
+        number = agent._initial_epoch or initial_epoch
+    else:
+        resumed.restore_callbacks(callbacks)
+        epoch = Epoch.from_state(resumed.content["epoch"], agent.METRICS)
+        if resumed.env_steps == agent.env_steps:
+            return epoch
+        number = epoch.number  # begun anew by an agent that is further
+    return Epoch(number, agent.env_steps, agent.METRICS)
 
 
 def _epoch(
     agent: "EnvTrainer",
     stream: EnvStream,
+    epoch: Epoch,
     end: int,
-    callback_list: keras.callbacks.CallbackList,
+    callbacks: Sequence[keras.callbacks.Callback],
+    checkpoints: Checkpoints | None,
 ) -> dict[str, Any]:
     """Runs until `end` transitions, or until told to stop; returns the logs."""
     progress = agent.progress
-    begin, started = progress.env_steps, time.perf_counter()
-    episodes = Mean(("episode_return", "episode_length"))
-    with _batches(agent, callback_list.callbacks) as batches:
+    epoch.begin(progress.env_steps)
+    due: float = math.inf
+    if checkpoints is not None:
+        due = checkpoints.due_after(progress.env_steps)
+    with _batches(agent, callbacks, epoch) as batches:
         while progress.env_steps < end and not agent.stop_training:
             transitions = stream.step(batches.explore(stream.observation))
+            is_cut = progress.env_steps + len(transitions.reward) >= due
+            if is_cut:
+                transitions = _cut(transitions)
             agent.replay.insert(transitions)
             progress.env_steps += len(transitions.reward)
             progress.pending_steps += len(transitions.reward)
             for episode in stream.episodes:
-                episodes.add((episode.episode_return, episode.length))
+                epoch.episodes.add((episode.episode_return, episode.length))
 
             # One Keras batch is one call of the train step.
             while batches.are_due():
                 batches.run()
                 if agent.stop_training:
                     break
+            if checkpoints is not None and is_cut:
+                batches.finish()
+                checkpoints.save(agent, epoch, callbacks)
+                agent.restart_episodes()
+                due = checkpoints.due_after(progress.env_steps)
         batches.finish()
-    seconds = time.perf_counter() - started
-    return {
-        **batches.learned.result(),
-        **episodes.result(),
-        "env_steps": progress.env_steps,
-        "steps_per_second": (progress.env_steps - begin) / seconds,
-    }
+    return epoch.logs(progress.env_steps)
+
+
+def _cut(transitions: Transition) -> Transition:
+    """The last ones before a checkpoint: episodes go no further, as if late."""
+    return transitions._replace(
+        truncated=transitions.truncated | ~transitions.terminated
+    )
 
 
 def _batches(
-    agent: "EnvTrainer", callbacks: Sequence[keras.callbacks.Callback]
+    agent: "EnvTrainer",
+    callbacks: Sequence[keras.callbacks.Callback],
+    epoch: Epoch,
 ) -> Batches:
     if agent.snapshot is None:
-        return Batches(agent, callbacks)
-    return OverlappedBatches(agent, callbacks, agent.snapshot)
+        return Batches(agent, callbacks, epoch)
+    return OverlappedBatches(agent, callbacks, epoch, agent.snapshot)

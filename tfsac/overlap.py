@@ -11,6 +11,7 @@ import numpy as np
 
 from tfsac.acting import Snapshot
 from tfsac.batches import Batches
+from tfsac.epoch import Epoch
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
@@ -32,6 +33,7 @@ class OverlappedBatches(Batches):
     Args:
         agent: Explores and learns.
         callbacks: Those of `fit`.
+        epoch: As for `Batches`.
         snapshot: Of the agent's policy.
     """
 
@@ -39,9 +41,10 @@ class OverlappedBatches(Batches):
         self,
         agent: "EnvTrainer",
         callbacks: Sequence[keras.callbacks.Callback],
+        epoch: Epoch,
         snapshot: Snapshot,
     ):
-        super().__init__(agent, callbacks)
+        super().__init__(agent, callbacks, epoch)
         self._snapshot = snapshot
         self._in_flight: futures.Future[Mapping[str, float]] | None = None
 

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfsac import keras_file
+from tfsac.checkpoint import Checkpoint, Checkpoints
 from tfsac.env_json import env_from_json, env_to_json
 from tfsac.spaces_json import space_from_dict, space_to_dict
 
@@ -140,12 +141,13 @@ def load(
     env: Any = None,
     custom_objects: dict[str, Any] | None = None,
 ) -> "Agent":
-    """Loads an agent that `agent.save` wrote.
+    """Loads an agent that `agent.save` or a checkpoint of `fit` wrote.
 
-    Weights, target critics, optimizers, temperature, config and counters come
-    back; the replay buffer too, if it was saved with `include_replay=True`.
-    Nothing in the files is run, so that they may come from anybody: an
-    environment is made of the saved spec only if it is registered here.
+    Weights, target critics, optimizers, temperature, config, counters and
+    random generators come back; the replay buffer too, from a checkpoint, or
+    if it was saved with `include_replay=True`. Nothing in the files is run, so
+    that they may come from anybody: an environment is made of the saved spec
+    only if it is registered here.
 
     Example:
 
@@ -156,7 +158,8 @@ def load(
     ```
 
     Args:
-        path: A directory or a `.keras` file.
+        path: A directory or a `.keras` file. Of a run's checkpoints, the
+            newest one that is whole is loaded; a warning tells of others.
         env: The environment to go on with, as for `tfsac.SAC`; its spaces must
             be those that were saved. Defaults to a fresh one of the saved
             spec, if there was one.
@@ -170,16 +173,53 @@ def load(
         FileNotFoundError: If there is no agent at `path`.
         ValueError: If the file is damaged or holds something else, or `env`
             has other spaces.
+        tf.errors.OpError: If the transitions are damaged, or all checkpoints.
     """
-    from tfsac.agent import Agent  # agent.py imports this file
-
     root = pathlib.Path(path)
+    if loaded := load_run(root, env, custom_objects):
+        return loaded[0]
     file = root / _AGENT if root.is_dir() else root
     if not file.is_file():
         raise FileNotFoundError(
-            f"Expected an agent that agent.save wrote: a .keras file, or a "
-            f"directory with {_AGENT} in it. Received: {str(path)!r}."
+            f"Expected an agent that agent.save wrote: a .keras file, a "
+            f"directory with {_AGENT} in it, or one of checkpoints. Received: "
+            f"{str(path)!r}."
         )
+    agent = _load_agent(file, env, custom_objects)
+    if (root / _REPLAY).is_dir():
+        agent.replay.restore(str(root / _REPLAY))
+    return agent
+
+
+def load_run(
+    folder: pathlib.Path,
+    env: Any = None,
+    custom_objects: dict[str, Any] | None = None,
+) -> "tuple[Agent, Checkpoint] | None":
+    """Loads the agent of a run's newest good checkpoint.
+
+    Args:
+        folder: The run's.
+        env: As for `load`.
+        custom_objects: As for `load`.
+
+    Returns:
+        The agent and the checkpoint, or `None` if there is none.
+    """
+
+    def use(checkpoint: Checkpoint) -> "tuple[Agent, Checkpoint]":
+        agent = _load_agent(checkpoint.agent_file, env, custom_objects)
+        checkpoint.restore_replay(agent)
+        return agent, checkpoint
+
+    return Checkpoints(folder).newest(use)
+
+
+def _load_agent(
+    file: pathlib.Path, env: Any, custom_objects: dict[str, Any] | None
+) -> "Agent":
+    from tfsac.agent import Agent  # agent.py imports this file
+
     keras_file.check(file, custom_objects)
     agent = keras.saving.load_model(file, custom_objects, safe_mode=True)
     if not isinstance(agent, Agent):
@@ -189,6 +229,4 @@ def load(
         )
     if env is not None:
         agent.attach(env)
-    if (root / _REPLAY).is_dir():
-        agent.replay.restore(str(root / _REPLAY))
     return agent

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from tfsac import loop
 from tfsac.acting import Policy, Snapshot
 from tfsac.checked_env import describe
+from tfsac.checkpoint import Checkpoints
 from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream, recipe
 from tfsac.evaluation import evaluate
@@ -160,6 +162,8 @@ class EnvTrainer(keras.Model):
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         initial_epoch: int = 0,
         verbose: str | int = "auto",
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 10_000,
     ) -> keras.callbacks.History:
         """Trains on the environment.
 
@@ -181,16 +185,33 @@ class EnvTrainer(keras.Model):
             initial_epoch: Epoch to start at. Defaults to `0`.
             verbose: 0 is silent, 1 a progress bar, 2 a line an epoch. "auto"
                 is 1 on a terminal, else 2. Defaults to `"auto"`.
+            checkpoint_dir: Folder of the run, for checkpoints while it goes
+                and one at its end. If it holds some, the run goes on from the
+                newest that is whole: the same program, killed at any time and
+                begun again, has the results of one that was never killed, bit
+                for bit (docs/reliability.md). Defaults to `None`, which writes
+                none.
+            checkpoint_every: Transitions from one checkpoint to the next. At
+                each one all episodes are cut short, as by a time limit, and
+                begin anew. Defaults to `10_000`.
 
         Returns:
             A `keras.callbacks.History`; docs/sac.md has each key's formula.
 
         Raises:
-            ValueError: If there is no environment, or none to evaluate on.
-            EnvError: If the environment breaks its promises.
+            ValueError: If there is no environment, or none to evaluate on; if
+                the checkpoints are those of another run.
+            EnvError: If the environment breaks its promises; in
+                `checkpoint_dir` the agent is as it was before.
+            tf.errors.OpError: If a checkpoint cannot be written, and the one
+                before is as it was; or if none can be read.
         """
         if env is not None and env != self.env:
             self.attach(env)
+        checkpoints, resumed = None, None
+        if checkpoint_dir is not None:
+            checkpoints = Checkpoints(checkpoint_dir, checkpoint_every)
+            resumed = checkpoints.resume(self)
         stream = self._running_stream()
         validate = None
         if validation_episodes:
@@ -212,6 +233,8 @@ class EnvTrainer(keras.Model):
             callbacks=callbacks,
             initial_epoch=initial_epoch,
             verbose=verbose,
+            checkpoints=checkpoints,
+            resumed=resumed,
         )
 
     def attach(self, env: EnvLike) -> EnvStream:
@@ -250,10 +273,19 @@ class EnvTrainer(keras.Model):
             )
         stream = self._stream or self.attach(self.env)
         if not stream.is_running:
-            # A run that goes on after loading does not see its starts again.
-            words = np.random.SeedSequence([self.seed, self.env_steps])
-            stream.reset(int(words.generate_state(1)[0]))
+            self.restart_episodes()
         return stream
+
+    def restart_episodes(self) -> None:
+        """Begins a new episode in every environment of `fit`.
+
+        The starts follow from the seed and the number of transitions so far:
+        a run that goes on in another process meets the same, and none again
+        that it has seen.
+        """
+        if self._stream is not None:
+            words = np.random.SeedSequence([self.seed, self.env_steps])
+            self._stream.reset(int(words.generate_state(1)[0]))
 
     def evaluate(
         self,

@@ -19,13 +19,14 @@ class Transition(NamedTuple):
     | `reward`           | `[n]`    | float32          | r, in env units     |
     | `next_observation` | `[n, O]` | as `observation` | s', in env units    |
     | `terminated`       | `[n]`    | bool             | the MDP ended at s' |
-    | `truncated`        | `[n]`    | bool             | a time limit, at s' |
+    | `truncated`        | `[n]`    | bool             | cut short, at s'    |
     | `env_index`        | `[n]`    | int32            | which of the E envs |
 
     `next_observation` is what followed the action, also at an episode's end:
-    never the first observation of the next episode. Only `terminated` stops
-    the bootstrap. A sampled batch has the same fields with leading axes
-    `[K, B]` in place of `[n]`.
+    never the first observation of the next episode. What cuts an episode short
+    is a time limit or a checkpoint; only `terminated` stops the bootstrap. A
+    sampled batch has the same fields with leading axes `[K, B]` in place of
+    `[n]`.
     """
 
     observation: np.ndarray
