@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from gymnasium import spaces
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
 import tfsac
 from tfsac.spaces_json import space_from_dict
@@ -352,6 +353,44 @@ class ContentTest(parameterized.TestCase, tf.test.TestCase):
         self.assertIsNone(card["training"]["env"])
         self.assertEqual(card["training"]["seed"], 5)
         self.assertEqual(card["config"]["discount"], 0.5)
+
+    def test_warm_up_requests(self):
+        """As TensorFlow Serving reads them, by its own protos."""
+        agent = small_agent.make(SPACES)
+        path = pathlib.Path(agent.export(self.folder))
+        file = path / "assets.extra" / "tf_serving_warmup_requests"
+        signatures = tf.saved_model.load(str(path)).signatures
+        seen = []
+        for record in tf.data.TFRecordDataset(str(file)):
+            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            request = log.predict_log.request
+            seen.append(request.model_spec.signature_name)
+            inputs = {
+                name: tf.constant(tf.make_ndarray(value))
+                for name, value in request.inputs.items()
+            }
+            actions = signatures[seen[-1]](**inputs)["actions"]
+            self.assertEqual(actions.shape, [1, 3])
+        self.assertEqual(seen, ["serving_default", "sample"])
+
+    def test_warm_up_requests_of_many_numbers(self):
+        """Their lengths then take several bytes."""
+        agent = small_agent.make((spaces.Box(-1, 1, (500,)), SPACES[1]))
+        path = pathlib.Path(agent.export(self.folder))
+        file = path / "assets.extra" / "tf_serving_warmup_requests"
+        [record, _] = tf.data.TFRecordDataset(str(file))
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        inputs = log.predict_log.request.inputs
+        value = tf.make_ndarray(inputs["observations"])
+        self.assertEqual(value.shape, (1, 500))
+
+    def test_unknown_format(self):
+        agent = small_agent.make(SPACES)
+        with self.assertRaisesRegex(ValueError, "tf_saved_model"):
+            agent.export(self.folder, "pickle")
+        with self.assertRaisesRegex(TypeError, "target_cpu"):
+            agent.export(self.folder, target_cpu="haswell")
+        self.assertEmpty(list(self.folder.iterdir()))
 
     def test_observations_of_bytes(self):
         space = spaces.Box(0, 255, (4,), np.uint8)

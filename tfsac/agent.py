@@ -244,17 +244,39 @@ class Agent(EnvTrainer):
         """
         saving.save(self, str(path), overwrite, include_replay, **kwargs)
 
-    def export(self, directory: str) -> str:
-        """Writes the policy as a SavedModel for serving.
+    def export(
+        self, directory: str, format: str = "tf_saved_model", **options: Any
+    ) -> str:
+        """Writes the policy for where there is no tfsac.
+
+        | `format`         | what is written                                  |
+        |------------------|--------------------------------------------------|
+        | `tf_saved_model` | a SavedModel for TensorFlow Serving, Python, C++ |
+        | `litert`         | files for LiteRT, as on phones                   |
+        | `onnx`           | files for ONNX runtimes                          |
+        | `native`         | objects and a C header, with nothing to install  |
+
+        All take observations and return actions in the environment's own
+        units, and act as `predict` does.
 
         Args:
-            directory: The servable's folder; the model becomes its version
+            directory: The model's folder; what is written becomes its version
                 `<highest so far + 1>`.
+            format: One of the table, in Keras' words where it has them.
+                Defaults to `"tf_saved_model"`.
+            **options: For `litert` and `onnx` those of `keras.Model.export`;
+                for `native` `target_triple` and `target_cpu`, in LLVM's words,
+                by default any 64-bit PC.
 
         Returns:
-            The folder of the version written; `tfsac.export` describes it.
+            The folder of the version written; docs/serving.md describes it.
+
+        Raises:
+            ValueError: If there is no such format, or it cannot hold the
+                policy.
+            ImportError: If the format needs a package that is missing.
         """
-        return export.export(self, directory)
+        return export.export(self, directory, format, **options)
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Keras' hook: counters go beside the weights."""

@@ -1,4 +1,4 @@
-"""The policy as a SavedModel that needs nothing but TensorFlow."""
+"""The policy for where there is no tfsac, in one of several formats."""
 
 import dataclasses
 import importlib.metadata
@@ -8,18 +8,19 @@ import platform
 import shutil
 from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
-
-from tfsac import mlp
-from tfsac.acting import Policy
+from tfsac import export_saved_model, parity
 from tfsac.checked_env import env_id
 from tfsac.spaces_json import space_to_dict
 
 if TYPE_CHECKING:
     from tfsac.agent import Agent
 
-__all__ = ["export"]
+__all__ = ["FORMATS", "export"]
 
+# Each writes into a folder, and returns what runs what it wrote.
+FORMATS = {
+    "tf_saved_model": export_saved_model.write,
+}
 _PACKAGES = (
     "tensorflow",
     "keras",
@@ -29,84 +30,69 @@ _PACKAGES = (
 )
 
 
-def export(agent: "Agent", directory: str) -> str:
-    """Writes the policy as the next version of a servable.
+def export(agent: "Agent", directory: str, format: str, **options: Any) -> str:
+    """Writes the policy as the next version of a model.
 
     The layout is TensorFlow Serving's: `directory/<highest version + 1>/`,
     written under another name and renamed, so that a server never sees half a
-    model. `assets.extra/tfsac.json` in it tells spaces, config, versions and
-    training.
+    model. Beside the model, and for a SavedModel in its `assets.extra`:
 
-    Signatures, for any batch size B:
-
-    | name              | inputs                              | outputs |
-    |-------------------|-------------------------------------|---------|
-    | `serving_default` | `observations` `[B, O]`             | `actions` `[B, A]`, tanh of the mean |
-    | `sample`          | `observations`, `seed` `[2]` int64  | `actions`, `log_prob` `[B]` |
-
-    Actions are in the env's own units, and `log_prob` is their density in
-    these units. Nothing in it needs tfsac, Python or XLA.
+    - `tfsac.json` tells spaces, config, versions and training;
+    - `parity.json` how far its actions are from the agent's (`parity.report`).
 
     Args:
         agent: Whose policy.
-        directory: The servable's folder; made if need be.
+        directory: The model's folder; made if need be.
+        format: One of `FORMATS`.
+        **options: Those of the format's `write`.
 
     Returns:
         The folder of the version written.
-    """  # noqa: E501
+
+    Raises:
+        ValueError: If there is no such format, or it cannot hold the policy.
+        ImportError: If the format needs a package that is missing.
+    """
+    if format not in FORMATS:
+        raise ValueError(
+            f"Expected one of the formats {', '.join(FORMATS)}. "
+            f"Received: format={format!r}."
+        )
     base = pathlib.Path(directory)
     base.mkdir(parents=True, exist_ok=True)
     versions = [int(p.name) for p in base.iterdir() if p.name.isdecimal()]
     final = base / str(max(versions, default=0) + 1)
     aside = base / f".{final.name}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
-
-    module = _module(agent.policy)
-    signatures = {"serving_default": module.act, "sample": module.sample}
+    aside.mkdir()
     try:
-        tf.saved_model.save(module, str(aside), signatures)
-        extra = aside / "assets.extra"
-        extra.mkdir()
-        # A config may hold NumPy's numbers, which JSON does not know.
-        card = json.dumps(_card(agent), indent=2, default=lambda x: x.item())
-        (extra / "tfsac.json").write_text(card)
+        act = FORMATS[format](agent, aside, **options)
+        extra = aside / "assets.extra"  # where a SavedModel has room for it
+        notes = extra if extra.exists() else aside
+        _write_json(notes / "tfsac.json", _card(agent, format, options))
+        _write_json(notes / "parity.json", parity.report(agent, act))
         aside.rename(final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return str(final)
 
 
-def _module(policy: Policy) -> tf.Module:
-    rows = tf.TensorSpec(
-        [None, policy.flatten.size], policy.flatten.dtype, "observations"
-    )
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    def plain(value: Any) -> Any:
+        """What JSON knows: a config may hold NumPy's numbers."""
+        return value.item() if hasattr(value, "item") else str(value)
 
-    @tf.function(input_signature=[rows])
-    def act(observations: tf.Tensor) -> dict[str, tf.Tensor]:
-        with mlp.tensorflow_only():
-            actions = policy.deterministic.python_function(observations)
-        return {"actions": actions}
-
-    @tf.function(input_signature=[rows, tf.TensorSpec([2], tf.int64, "seed")])
-    def sample(observations: tf.Tensor, seed: tf.Tensor) -> dict[str, Any]:
-        with mlp.tensorflow_only():
-            actions, log_prob = policy.seeded.python_function(
-                observations, seed
-            )
-        return {"actions": actions, "log_prob": log_prob}
-
-    module = tf.Module(name="policy")
-    module.weights = [variable.value for variable in policy.actor.variables]
-    module.act = act
-    module.sample = sample
-    return module
+    path.write_text(json.dumps(content, indent=2, default=plain) + "\n")
 
 
-def _card(agent: "Agent") -> dict[str, Any]:
+def _card(
+    agent: "Agent", format: str, options: dict[str, Any]
+) -> dict[str, Any]:
     from tfsac import __version__  # __init__.py imports this file
 
     return {
         "format": 1,
+        "export": {"format": format, **options},
         "observation_space": space_to_dict(agent.observation_space),
         "action_space": space_to_dict(agent.action_space),
         "config": dataclasses.asdict(agent.config),
