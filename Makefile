@@ -11,7 +11,8 @@ INSTALL := $(BIN)/python -m pip install --no-build-isolation --editable
 
 KERNELS := tfsac/_kernels.so
 CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
-OTHER_CPP := tests/serve.cc tests/faults.cc benchmarks/fma_peak.cc
+OTHER_CPP := $(wildcard tests/*.cc tfsac/native/*.c tfsac/native/*.cc) \
+  tfsac/native/xla/runtime.h benchmarks/fma_peak.cc
 KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
 # The core knows no TensorFlow, and is tested without it.
 CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %_xla.cc %.h,\
@@ -96,7 +97,7 @@ $(VENV)/package: $(VENV)/build setup.py
 	touch $@
 
 $(VENV)/dev: $(VENV)/build setup.py
-	$(INSTALL) '.[dev,mujoco,tensorboard]'
+	$(INSTALL) '.[dev,litert,mujoco,onnx,tensorboard]'
 	touch $(VENV)/package $@
 
 # An editable install has built them already; this is for what changed since.

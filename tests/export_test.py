@@ -386,7 +386,7 @@ class ContentTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_unknown_format(self):
         agent = small_agent.make(SPACES)
-        with self.assertRaisesRegex(ValueError, "tf_saved_model"):
+        with self.assertRaisesRegex(ValueError, "tf_saved_model, litert, onnx"):
             agent.export(self.folder, "pickle")
         with self.assertRaisesRegex(TypeError, "target_cpu"):
             agent.export(self.folder, target_cpu="haswell")

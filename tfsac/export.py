@@ -8,7 +8,12 @@ import platform
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from tfsac import export_saved_model, parity
+from tfsac import (
+    export_litert,
+    export_onnx,
+    export_saved_model,
+    parity,
+)
 from tfsac.checked_env import env_id
 from tfsac.spaces_json import space_to_dict
 
@@ -20,6 +25,8 @@ __all__ = ["FORMATS", "export"]
 # Each writes into a folder, and returns what runs what it wrote.
 FORMATS = {
     "tf_saved_model": export_saved_model.write,
+    "litert": export_litert.write,
+    "onnx": export_onnx.write,
 }
 _PACKAGES = (
     "tensorflow",
