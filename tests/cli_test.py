@@ -17,6 +17,7 @@ import gymnasium
 import tensorflow as tf
 from absl.testing import parameterized
 
+import tfsac
 from tfsac import cli, cli_train
 from tfsac.config import SACConfig
 
@@ -268,6 +269,9 @@ class OptionsTest(parameterized.TestCase, tf.test.TestCase):
         ("evaluate no/such/run", "no/such/run"),
         ("evaluate o --episodes none", "at least 1. Received: 'none'"),
         ("export no/such/run o", "no/such/run"),
+        ("export r o --format pickle", "'pickle'"),
+        ("export r o --target-cpu haswell", "only with --format native"),
+        ("export r o --dynamic-range", "only with --format litert"),
         ("fly", "'fly'"),
         ("", "COMMAND"),
     )
@@ -276,6 +280,32 @@ class OptionsTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(code, 2)
         self.assertIn(expected, errors)
         self.assertLen(errors.splitlines(), 1)
+
+    @parameterized.parameters(
+        ("", "tf_saved_model", {}),
+        ("--format onnx", "onnx", {}),
+        (
+            "--format native --target-triple aarch64-unknown-linux-gnu",
+            "native",
+            {"target_triple": "aarch64-unknown-linux-gnu"},
+        ),
+        (
+            "--format native --target-cpu haswell",
+            "native",
+            {"target_cpu": "haswell"},
+        ),
+        (
+            "--format litert --dynamic-range",
+            "litert",
+            {"optimizations": [tf.lite.Optimize.DEFAULT]},
+        ),
+    )
+    def test_options_of_export(self, command, format, options):
+        with mock.patch.object(tfsac, "load") as load:
+            load().export.return_value = "out/1"
+            code, output, _ = call("export", "run", "out", *command.split())
+        self.assertEqual((code, output), (0, "out/1\n"))
+        load().export.assert_called_once_with("out", format, **options)
 
 
 if __name__ == "__main__":

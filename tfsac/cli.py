@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tfsac import cli_train
 
@@ -123,6 +123,27 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "out", metavar="OUT", help="the model's folder; versions go into it"
     )
+    export.add_argument(
+        "--format",
+        choices=("tf_saved_model", "litert", "onnx", "native"),
+        default="tf_saved_model",
+        help="Defaults to tf_saved_model.",
+    )
+    export.add_argument(
+        "--dynamic-range",
+        action="store_true",
+        help="litert: weights of 8 bits",
+    )
+    export.add_argument(
+        "--target-triple",
+        metavar="TRIPLE",
+        help="native: the machine, in LLVM's words; by default any 64-bit PC",
+    )
+    export.add_argument(
+        "--target-cpu",
+        metavar="CPU",
+        help="native: the least CPU that it is to run on, in LLVM's words",
+    )
 
     info = command(_info)
     info.add_argument(
@@ -148,10 +169,29 @@ def _evaluate(args: argparse.Namespace) -> bool:
 
 
 def _export(args: argparse.Namespace) -> bool:
-    """Writes the policy as a SavedModel, which runs without tfsac."""
+    """Writes the policy for where there is no tfsac."""
+    options: dict[str, Any] = {
+        name: value
+        for name in ("target_triple", "target_cpu")
+        if (value := getattr(args, name)) is not None
+    }
+    if options and args.format != "native":
+        raise ValueError(
+            "Expected --target-triple and --target-cpu only with "
+            f"--format native. Received: --format {args.format}."
+        )
+    if args.dynamic_range:
+        if args.format != "litert":
+            raise ValueError(
+                "Expected --dynamic-range only with --format "
+                f"litert. Received: --format {args.format}."
+            )
+        import tensorflow as tf
+
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
     import tfsac
 
-    print(tfsac.load(args.dir).export(args.out))
+    print(tfsac.load(args.dir).export(args.out, args.format, **options))
     return True
 
 

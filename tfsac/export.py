@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfsac import (
     export_litert,
+    export_native,
     export_onnx,
     export_saved_model,
     parity,
@@ -27,6 +28,7 @@ FORMATS = {
     "tf_saved_model": export_saved_model.write,
     "litert": export_litert.write,
     "onnx": export_onnx.write,
+    "native": export_native.write,
 }
 _PACKAGES = (
     "tensorflow",
