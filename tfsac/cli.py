@@ -1,4 +1,4 @@
-"""The `tfsac` command: train, evaluate, export, info."""
+"""The `tfsac` command: train, evaluate, export, serve, info."""
 
 import argparse
 import importlib.metadata
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from tfsac import cli_train
+from tfsac import cli_serve, cli_train
 
 __all__ = ["main"]
 
@@ -144,6 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CPU",
         help="native: the least CPU that it is to run on, in LLVM's words",
     )
+
+    cli_serve.add_options(command(cli_serve.serve))
 
     info = command(_info)
     info.add_argument(

@@ -1,0 +1,172 @@
+"""TensorFlow Serving's gRPC interface."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    predict_pb2,
+)
+
+from tfsac.serving import proto_tensors
+from tfsac.serving.errors import ServingError, from_exception
+from tfsac.serving.service import DEFAULT_SIGNATURE, Service
+
+__all__ = ["server"]
+
+_Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+
+
+def server(service: Service) -> grpc.aio.Server:
+    """The gRPC side: `PredictionService` and `ModelService`.
+
+    What is not in it (`Classify`, `Regress`, `MultiInference`, the reload of
+    a configuration) is answered by `UNIMPLEMENTED`.
+
+    Args:
+        service: What answers.
+
+    Returns:
+        A server without a port.
+    """
+    handler = _Handler(service)
+    size = service.limits.max_payload
+    result = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", size),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # a port that is in use is an error
+        ]
+    )
+    prediction = {
+        "Predict": _unary(handler.predict, predict_pb2.PredictRequest),
+        "GetModelMetadata": _unary(
+            handler.metadata, get_model_metadata_pb2.GetModelMetadataRequest
+        ),
+    }
+    status = {
+        "GetModelStatus": _unary(
+            handler.status, get_model_status_pb2.GetModelStatusRequest
+        )
+    }
+    for name, methods in (
+        ("tensorflow.serving.PredictionService", prediction),
+        ("tensorflow.serving.ModelService", status),
+    ):
+        generic = grpc.method_handlers_generic_handler(name, methods)
+        result.add_generic_rpc_handlers((generic,))
+    return result
+
+
+def _unary(method: _Method, request: Any) -> grpc.RpcMethodHandler:
+    async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await method(request, context)
+        except Exception as error:
+            told = from_exception(error)
+        await context.abort(told.code, told.message)
+
+    return grpc.unary_unary_rpc_method_handler(
+        call,
+        request_deserializer=request.FromString,
+        response_serializer=lambda response: response.SerializeToString(),
+    )
+
+
+class _Handler:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def predict(
+        self,
+        request: predict_pb2.PredictRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> predict_pb2.PredictResponse:
+        service, spec = self._service, request.model_spec
+        with service.admit(spec.name, "gRPC"):
+            found = service.find(*_name_and_number(spec))
+            wanted = spec.signature_name or DEFAULT_SIGNATURE
+            if wanted not in found.model.signatures:
+                raise ServingError(
+                    f'Serving signature key "{wanted}" not found.',
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                )
+            signature = found.model.signatures[wanted]
+            inputs = proto_tensors.from_protos(request.inputs, signature.inputs)
+            names = _filtered(request.output_filter, signature.outputs)
+            outputs = await service.predict(
+                found, signature, inputs, self._deadline(context)
+            )
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = spec.name
+            response.model_spec.signature_name = wanted
+            response.model_spec.version.value = found.number
+            for name, output in zip(signature.outputs, outputs, strict=True):
+                if name in names:
+                    response.outputs[name].MergeFrom(
+                        proto_tensors.to_proto(output)
+                    )
+            return response
+
+    async def metadata(
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        if not request.HasField("model_spec"):
+            raise ServingError("Missing ModelSpec")
+        if not request.metadata_field:
+            raise ServingError(
+                "GetModelMetadataRequest must specify at least one "
+                "metadata_field"
+            )
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise ServingError(f"Metadata field {field} is not supported")
+        return self._service.metadata(*_name_and_number(request.model_spec))
+
+    async def status(
+        self,
+        request: get_model_status_pb2.GetModelStatusRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        if not request.HasField("model_spec"):
+            raise ServingError("Missing ModelSpec")
+        return self._service.status(*_name_and_number(request.model_spec))
+
+    def _deadline(self, context: grpc.aio.ServicerContext) -> float:
+        """The client's, if it is sooner than ours."""
+        deadline = self._service.deadline()
+        remaining = context.time_remaining()
+        if remaining is None:
+            return deadline
+        return min(deadline, asyncio.get_running_loop().time() + remaining)
+
+
+def _name_and_number(spec: model_pb2.ModelSpec) -> tuple[str, int | None]:
+    if not spec.name:
+        raise ServingError("ModelSpec has no name specified.")
+    kind = spec.WhichOneof("version_choice")
+    if kind == "version_label":
+        raise ServingError(
+            f"Unrecognized servable version label: {spec.version_label}"
+        )
+    return spec.name, spec.version.value if kind == "version" else None
+
+
+def _filtered(wanted: list[str], outputs: list[str]) -> list[str]:
+    seen: set[str] = set()
+    for name in wanted:
+        if name not in outputs:
+            raise ServingError(
+                f"output tensor alias not found in signature: {name} Outputs "
+                f"expected to be in the set {{{','.join(outputs)}}}."
+            )
+        if name in seen:
+            raise ServingError(f"duplicate output tensor alias: {name}")
+        seen.add(name)
+    return list(seen) or outputs
