@@ -63,6 +63,7 @@ class Counts:
         self._lock = threading.Lock()
 
     def add(self, protocol, status, problem=None):
+        """Counts one answer, and keeps what was wrong with it."""
         with self._lock:
             self.counter[f"{protocol} {status}"] += 1
             if problem:

@@ -97,6 +97,18 @@ class ImportsTest(tf.test.TestCase):
             self.assertEmpty(wrong, msg=f"imported by tfsac/{name}.py")
 
 
+    def test_the_server_knows_nothing_of_agents(self):
+        found = [
+            f"{path.name}: {name}"
+            for path in (ROOT / "tfsac" / "serving").glob("*.py")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in _names(node)
+            if re.match(r"keras|gymnasium|tfsac(?!\.serving)", name)
+        ]
+        self.assertEmpty(found)
+
+
 def _names(node):
     """The dotted names that a node imports or reads."""
     if isinstance(node, ast.Import):
