@@ -26,7 +26,6 @@ class Server:
             [sys.executable, "-c", _COMMAND, *map(str, self._args)],
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
         told = ""

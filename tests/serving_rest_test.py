@@ -77,6 +77,16 @@ MALFORMED = (
     ("no_utf8", "m:predict", b'{"\xff": 1}', 400, "Invalid encoding in string"),
     ("huge_number", "m:predict", '{"a": ' + "9" * 5000 + "}", 400, "too big"),
     ("nested", "m:predict", '{"instances": ' + NESTED, 400, "JSON Parse error"),
+    *(
+        (
+            f"nested_{depth}",
+            "m:predict",
+            f'{{"inputs": 1, "instances": {"[" * depth}{"]" * depth}}}',
+            400,
+            "JSON",
+        )
+        for depth in range(800, 1_000, 20)
+    ),
     ("list", "m:predict", "[1, 2]", 400, "JSON Value: [1, 2] Is not object"),
     (
         "both_keys",

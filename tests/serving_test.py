@@ -20,7 +20,7 @@ from gymnasium import spaces
 from hypothesis import strategies as st
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfsac.serving import errors, json_tensors
+from tfsac.serving import errors, json_document, json_tensors
 from tfsac.serving.savedmodel import SavedModel
 
 COMMAND = "import sys; from tfsac.cli import main; sys.exit(main())"
@@ -153,7 +153,7 @@ class FuzzTest(serving_server.ServingTestCase):
     )
     def test_arrays_come_through(self, array):
         spec = tf.TensorSpec(None, tf.float32, "x")
-        document = json_tensors.parse(
+        document = json_document.parse(
             json.dumps({"inputs": array.tolist()}).encode()
         )
         try:

@@ -96,7 +96,6 @@ class ImportsTest(tf.test.TestCase):
             wrong = [i for i in imports if i.startswith(banned)]
             self.assertEmpty(wrong, msg=f"imported by tfsac/{name}.py")
 
-
     def test_the_server_knows_nothing_of_agents(self):
         found = [
             f"{path.name}: {name}"

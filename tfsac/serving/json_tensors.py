@@ -7,7 +7,6 @@ import base64
 import binascii
 import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -16,14 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfsac.serving.errors import ServingError
+from tfsac.serving.json_document import shown
 
-__all__ = ["format_response", "parse", "signature_name", "to_arrays"]
+__all__ = ["format_response", "signature_name", "to_arrays"]
 
 Inputs = Mapping[str, tf.TensorSpec]
 
-_DECODER = json.JSONDecoder()
 _MAX_RANK = 32
-_DEBUG_LENGTH = 256
 _INTEGERS = (
     *(tf.int8, tf.int16, tf.int32, tf.int64),
     *(tf.uint8, tf.uint16, tf.uint32, tf.uint64),
@@ -41,58 +39,6 @@ _TYPES = {
     int: "Number",
     float: "Number",
 }
-# What rapidjson says where Python's parser says this.
-_PARSE_ERRORS = (
-    ("Unterminated string", "Missing a closing quotation mark in string."),
-    ("Expecting property name", "Missing a name for object member."),
-    ("Illegal trailing comma", "Missing a name for object member."),
-    ("Expecting ':'", "Missing a colon after a name of object member."),
-    ("Invalid control character", "Invalid encoding in string."),
-    ("Invalid \\u", "Incorrect hex digit after \\u escape in string."),
-    ("Invalid \\", "Invalid escape character in string."),
-)
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """Parses a request.
-
-    What follows the object is not looked at, and NaN and Infinity are
-    numbers, as in TensorFlow Serving.
-
-    Args:
-        body: UTF-8.
-
-    Returns:
-        The object.
-
-    Raises:
-        ServingError: With the offset at which it is no JSON.
-    """
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        _parse_error("Invalid encoding in string.", error.start)
-    stripped = text.lstrip(" \t\n\r")
-    offset = len(text) - len(stripped)
-    if not body:
-        raise ServingError("JSON Parse error: The document is empty")
-    if not stripped:
-        _parse_error("The document is empty.", offset)
-    try:
-        document, _ = _DECODER.raw_decode(stripped)
-    except json.JSONDecodeError as error:
-        _parse_error(_rapidjson_message(error), offset + error.pos)
-    except RecursionError:
-        raise ServingError(
-            "JSON Parse error: The document is nested too deeply"
-        ) from None
-    except ValueError:  # Python bounds the digits of an integer
-        raise ServingError(
-            "JSON Parse error: Number too big to be stored in double."
-        ) from None
-    if not isinstance(document, dict):
-        raise ServingError(f"JSON Value: {_debug(document)} Is not object")
-    return document
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -110,7 +56,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise ServingError(
-            f"JSON Value: {_debug(document)} not formatted correctly. "
+            f"JSON Value: {shown(document)} not formatted correctly. "
             "'signature_name' key must be a string value."
         )
     return name
@@ -215,7 +161,7 @@ def _from_rows(instances: list[Any], inputs: Inputs) -> list[np.ndarray]:
         if element.keys() != inputs.keys():
             raise ServingError(
                 f"Failed to process element: {item} of 'instances' list. "
-                f"JSON object: {_debug(element)} keys must be equal to: "
+                f"JSON object: {shown(element)} keys must be equal to: "
                 f"{','.join(inputs)}"
             )
     return [
@@ -285,7 +231,7 @@ def _tensor(value: Any, dtype: tf.DType) -> np.ndarray:
     """A dense tensor of nested lists, whose shape their first items tell."""
     if dtype not in _ACCEPTED:
         raise ServingError(
-            f"Conversion of JSON Value: {_debug(value)} to type: {dtype.name}",
+            f"Conversion of JSON Value: {shown(value)} to type: {dtype.name}",
             grpc.StatusCode.UNIMPLEMENTED,
         )
     shape, first = [], value
@@ -302,7 +248,7 @@ def _tensor(value: Any, dtype: tf.DType) -> np.ndarray:
         for item in items:
             if not isinstance(item, list):
                 raise ServingError(
-                    f"JSON Value: {_debug(item)} found at incorrect level: "
+                    f"JSON Value: {shown(item)} found at incorrect level: "
                     f"{level + 1} in the JSON DOM. Expected at level: {rank}"
                 )
             if len(item) != size:
@@ -343,7 +289,7 @@ def _wrong_type(item: Any, dtype: tf.DType) -> NoReturn:
     kind = str(item) if isinstance(item, bool) else _TYPES[type(item)]
     name = {tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
     raise ServingError(
-        f"JSON Value: {_debug(item)} Type: {kind} is not of expected type: "
+        f"JSON Value: {shown(item)} Type: {kind} is not of expected type: "
         f"{name}"
     )
 
@@ -361,7 +307,7 @@ def _to_bytes(value: str | dict[str, Any]) -> bytes:
         return value.encode("utf-8", "surrogatepass")
     if not _is_base64(value):
         raise ServingError(
-            f"JSON Value: {_debug(value)} not formatted correctly for base64 "
+            f"JSON Value: {shown(value)} not formatted correctly for base64 "
             "data"
         )
     try:
@@ -383,35 +329,8 @@ def _to_json(name: str, array: np.ndarray) -> Any:
 
 
 def _malformed(document: Mapping[str, Any], message: str) -> NoReturn:
-    raise ServingError(f"JSON Value: {_debug(document)} {message}")
-
-
-def _debug(value: Any) -> str:
-    return json.dumps(value)[:_DEBUG_LENGTH]
+    raise ServingError(f"JSON Value: {shown(document)} {message}")
 
 
 def _shape(array: np.ndarray) -> str:
     return f"[{','.join(map(str, array.shape))}]"
-
-
-def _parse_error(message: str, offset: int) -> NoReturn:
-    raise ServingError(f"JSON Parse error: {message} at offset: {offset}")
-
-
-def _rapidjson_message(error: json.JSONDecodeError) -> str:
-    for python, rapidjson in _PARSE_ERRORS:
-        if error.msg.startswith(python):
-            return rapidjson
-    if not error.msg.startswith("Expecting ','"):
-        return "Invalid value."
-    # In which of the two did a comma lack?
-    open_: list[str] = []
-    pattern = r'"(?:[^"\\]|\\.)*"|[][{}]'
-    for token in re.findall(pattern, error.doc[: error.pos]):
-        if token in "[{":
-            open_.append(token)
-        elif token in "]}":
-            open_.pop()
-    if open_[-1] == "{":
-        return "Missing a comma or } after an object member."
-    return "Missing a comma or ] after an array element."

@@ -10,7 +10,7 @@ from aiohttp import web
 from google.protobuf import json_format, message
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from tfsac.serving import json_tensors, status_page
+from tfsac.serving import json_document, json_tensors, status_page
 from tfsac.serving.errors import ServingError
 from tfsac.serving.service import DEFAULT_SIGNATURE, Service
 
@@ -87,7 +87,7 @@ class _Handler:
                     grpc.StatusCode.UNIMPLEMENTED,
                 )
             deadline = service.deadline()
-            document = json_tensors.parse(await self._read(request, deadline))
+            document = json_document.parse(await self._read(request, deadline))
             signature_name = json_tensors.signature_name(document)
             _refuse_label(label)
             found = service.find(name, number)
