@@ -18,7 +18,7 @@ _PAGE = """<!doctype html>
 <style>
   body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50em;
          margin: 2em auto; padding: 0 1em; color: #222 }}
-  table {{ border-collapse: collapse; width: 100% }}
+  table {{ border-collapse: collapse; width: 100%; margin-bottom: 1.5em }}
   th, td {{ text-align: left; padding: .2em 1em .2em 0;
            border-bottom: 1px solid #ddd }}
   .AVAILABLE {{ color: #0a7d33 }}
