@@ -475,6 +475,17 @@ class RestTest(parameterized.TestCase, serving_server.ServingTestCase):
         self.assertEqual((status, answer), (200, {"predictions": ["ab", "cd"]}))
 
     @parameterized.parameters(
+        ("text", "Ab", "ab"),
+        ("text", {"b64": "Q2Q="}, "cd"),
+        ("pick", 2, 7.0),
+    )
+    def test_rank_0(self, signature, value, expected):
+        """Which no signature here asks for, but its kernels take."""
+        request = {"signature_name": signature, "inputs": value}
+        status, answer = self.server.post("m:predict", request)
+        self.assertEqual((status, answer), (200, {"outputs": expected}))
+
+    @parameterized.parameters(
         ('{"instances": [[1, 2, 3, 4]]} and more', 200),
         ('\ufeff{"instances": [[1, 2, 3, 4]]}', 200),
         ('{"instances": [[1, 2, 3, Infinity]]}', 200),

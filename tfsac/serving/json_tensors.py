@@ -325,7 +325,7 @@ def _to_json(name: str, array: np.ndarray) -> Any:
             return {"b64": base64.b64encode(value).decode()}
         return value.decode("utf-8", "replace")
 
-    return np.frompyfunc(text, 1, 1)(array).tolist()
+    return np.vectorize(text, otypes=[object])(array).tolist()
 
 
 def _malformed(document: Mapping[str, Any], message: str) -> NoReturn:

@@ -123,7 +123,13 @@ class Signature:
         Raises:
             tf.errors.OpError: What a kernel found wrong.
         """
-        return self._call(*arrays)
+        # Of rank 0 a session gives bytes, or NumPy's scalars.
+        return [
+            np.array(output, object)
+            if isinstance(output, bytes)
+            else np.asarray(output)
+            for output in self._call(*arrays)
+        ]
 
 
 class SavedModel:
