@@ -1,6 +1,5 @@
 """TensorFlow Serving's gRPC interface."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -98,8 +97,9 @@ class _Handler:
             signature = found.model.signatures[wanted]
             inputs = proto_tensors.from_protos(request.inputs, signature.inputs)
             names = _filtered(request.output_filter, signature.outputs)
+            # A client's own deadline cancels this call.
             outputs = await service.predict(
-                found, signature, inputs, self._deadline(context)
+                found, signature, inputs, service.deadline()
             )
             response = predict_pb2.PredictResponse()
             response.model_spec.name = spec.name
@@ -137,14 +137,6 @@ class _Handler:
         if not request.HasField("model_spec"):
             raise ServingError("Missing ModelSpec")
         return self._service.status(*_name_and_number(request.model_spec))
-
-    def _deadline(self, context: grpc.aio.ServicerContext) -> float:
-        """The client's, if it is sooner than ours."""
-        deadline = self._service.deadline()
-        remaining = context.time_remaining()
-        if remaining is None:
-            return deadline
-        return min(deadline, asyncio.get_running_loop().time() + remaining)
 
 
 def _name_and_number(spec: model_pb2.ModelSpec) -> tuple[str, int | None]:
