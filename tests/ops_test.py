@@ -118,8 +118,9 @@ class ReplayOpsTest(tf.test.TestCase, parameterized.TestCase):
                 self.kernels.tfsac_replay_count(handle)
             with self.assertRaises(INVALID):
                 self.sample(handle=handle)
-        with self.assertRaises(INVALID):
-            self.kernels.tfsac_replay_save(self.handle, ["a", "b"])
+        for names in ((["a", "b"], "c"), ("a", ["b", "c"])):
+            with self.assertRaises(INVALID):
+                self.kernels.tfsac_replay_save(self.handle, *names)
 
     def test_the_memory_goes_with_the_last_handle(self):
         def resident():
