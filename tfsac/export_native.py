@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _TEMPLATES = pathlib.Path(__file__).parent / "native"
-# What native/xla/runtime.h stands in for.
+# What native/xla_runtime.h stands in for.
 _HEADERS = {
     "absl/log/check.h",
     "absl/synchronization/blocking_counter.h",
@@ -38,7 +38,7 @@ _HEADERS = {
     "xla/types.h",
 }
 # The generated code is not ours to warn of.
-_INCLUDE = '#pragma GCC system_header\n#include "runtime.h"\n'
+_INCLUDE = '#pragma GCC system_header\n#include "../xla_runtime.h"\n'
 _BASELINES = {"x86_64": "x86-64"}
 _C_TYPES = {
     "float32": "float",
@@ -78,9 +78,14 @@ def write(
     if target_cpu is None:
         target_cpu = _BASELINES.get(_machine(target_triple), "generic")
     target = {"target_triple": target_triple, "target_cpu": target_cpu}
-    shutil.copytree(_TEMPLATES, folder, dirs_exist_ok=True)
-    (folder / "policy.h.in").unlink()
+    shutil.copytree(
+        _TEMPLATES,
+        folder,
+        ignore=shutil.ignore_patterns("*.in", "__pycache__"),
+        dirs_exist_ok=True,
+    )
     (folder / "policy.h").write_text(_header(agent))
+    (folder / "xla").mkdir()
     with tempfile.TemporaryDirectory() as temporary:
         module = endpoints.module(agent.policy, batch=1)
         signatures = {"act": module.act, "sample": module.sample}
@@ -159,7 +164,7 @@ def _check(code: int, output: str, target: dict[str, str]) -> None:
 
 
 def _make_standalone(folder: pathlib.Path, name: str) -> None:
-    """Has the header that XLA made include `runtime.h` alone."""
+    """Has the header that XLA made include `xla_runtime.h` alone."""
     header = folder / f"{name}.h"
     includes = re.compile(r'^#include "(.*)"\n', re.MULTILINE)
     text = header.read_text()
