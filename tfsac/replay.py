@@ -59,6 +59,10 @@ class ReplayBuffer:
             Defaults to `"float32"`.
         seed: Key of the generator, from 0 to 2**63 - 1. Defaults to `0`.
 
+    Attributes:
+        capacity: As given.
+        layout: The sizes and types of the fields.
+
     Raises:
         ValueError: If an argument is out of its range.
         TypeError: If a number is not an integer.
@@ -83,19 +87,19 @@ class ReplayBuffer:
                 f"Received: observation_dtype={observation_dtype!r}"
             )
         self.capacity = int(capacity)
-        self._layout = Layout(
+        self.layout = Layout(
             int(observation_size), int(action_size), observation_dtype
         )
         # NumPy's dtype too: to compare it with TensorFlow's takes 3 us.
         self._dtypes = [
             (name, spec.dtype, np.dtype(spec.dtype.as_numpy_dtype))
-            for name, spec in self._layout.specs().items()
+            for name, spec in self.layout.specs().items()
         ]
         kernels = ops.kernels()
         self._storage: _Storage = (
-            TensorStorage(self._layout, self.capacity, int(seed))
+            TensorStorage(self.layout, self.capacity, int(seed))
             if kernels is None
-            else _KernelStorage(kernels, self._layout, self.capacity, int(seed))
+            else _KernelStorage(kernels, self.layout, self.capacity, int(seed))
         )
 
     def insert(self, transitions: Transition) -> None:
