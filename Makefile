@@ -12,7 +12,8 @@ INSTALL := $(BIN)/python -m pip install --no-build-isolation --editable
 KERNELS := tfsac/_kernels.so
 CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
 OTHER_CPP := $(wildcard tests/*.cc tfsac/native/*.c tfsac/native/*.cc) \
-  tfsac/native/xla_runtime.h benchmarks/fma_peak.cc
+  $(wildcard examples/cpp/*.cc examples/cpp/*.h) tfsac/native/xla_runtime.h \
+  benchmarks/fma_peak.cc
 KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
 # The core knows no TensorFlow, and is tested without it.
 CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %_xla.cc %.h,\

@@ -109,6 +109,12 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(code, 0, msg=errors)
             self.assertEqual(output.strip(), str(model / "1"))
             self.assertTrue((model / "1" / "saved_model.pb").exists())
+        with self.subTest("export in another format"):
+            options = "--format", "trainable"
+            code, output, errors = run("export", self.out, model, *options)
+            self.assertEqual(code, 0, msg=errors)
+            signatures = tf.saved_model.load(output.strip()).signatures
+            self.assertIn("train", signatures)
 
     @parameterized.parameters((signal.SIGINT, 130), (signal.SIGTERM, 143))
     def test_a_signal_stops_saves_and_can_go_on(self, number, exit_code):

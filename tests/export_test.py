@@ -11,11 +11,12 @@ from unittest import mock
 import counting_env
 import keras
 import numpy as np
+import saved_model_graph
 import small_agent
 import tensorflow as tf
+import tensorflow_program
 from absl.testing import parameterized
 from gymnasium import spaces
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 import tfsac
@@ -133,17 +134,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
                     )
 
     def test_graph_is_tensorflow_alone(self):
-        saved_model = saved_model_pb2.SavedModel()
-        saved_model.ParseFromString((self.path / "saved_model.pb").read_bytes())
-        [graph] = saved_model.meta_graphs
-        functions = graph.graph_def.library.function
-        nodes = [
-            *graph.graph_def.node,
-            *(node for function in functions for node in function.node_def),
-        ]
-        own = {function.signature.name for function in functions}
-        ops = {node.op for node in nodes} - own
-        ops |= {op.name for op in graph.meta_info_def.stripped_op_list.op}
+        nodes, functions, ops = saved_model_graph.read(self.path)
         self.assertContainsSubset(["MatMul", "Tanh"], ops)
         for op in ops:
             self.assertNotRegex(op, "(?i)tfsac|pyfunc|xla|custom")
@@ -248,22 +239,9 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllClose(actual[well], expected[well], atol=1e-3)
 
     def test_cpp(self):
-        compiler = shutil.which("g++")
-        if compiler is None:
-            self.skipTest("There is no g++.")
-        folder = tf.sysconfig.get_lib()
         program = self.folder / "serve"
-        subprocess.run(
-            [
-                *(compiler, "-std=c++17", "-O0", "-Wall", "-Wextra", "-Werror"),
-                *(TESTS / "serve.cc", "-o", program, "-isystem"),
-                *(f"{folder}/include", f"-L{folder}", "-Wl,--no-as-needed"),
-                "-l:libtensorflow_cc.so.2",
-                "-l:libtensorflow_framework.so.2",
-                f"-Wl,-rpath,{folder}",
-            ],
-            check=True,
-        )
+        if not tensorflow_program.build(TESTS / "serve.cc", program):
+            self.skipTest("There is no g++.")
         rows = self.rows[:3]
         output = subprocess.run(
             [program, self.path, *map(str, rows.ravel())],

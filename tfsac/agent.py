@@ -255,6 +255,7 @@ class Agent(EnvTrainer):
         | `litert`         | files for LiteRT, as on phones                   |
         | `onnx`           | files for ONNX runtimes                          |
         | `native`         | objects and a C header, with nothing to install  |
+        | `trainable`      | a SavedModel that learns too, without Python     |
 
         All take observations and return actions in the environment's own
         units, and act as `predict` does.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tfsac import cli_serve, cli_train
+from tfsac.export import FORMATS
 
 __all__ = ["main"]
 
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument(
         "--format",
-        choices=("tf_saved_model", "litert", "onnx", "native"),
+        choices=FORMATS,
         default="tf_saved_model",
         help="Defaults to tf_saved_model.",
     )

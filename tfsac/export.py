@@ -13,6 +13,7 @@ from tfsac import (
     export_native,
     export_onnx,
     export_saved_model,
+    export_trainable,
     parity,
 )
 from tfsac.checked_env import env_id
@@ -29,6 +30,7 @@ FORMATS = {
     "litert": export_litert.write,
     "onnx": export_onnx.write,
     "native": export_native.write,
+    "trainable": export_trainable.write,
 }
 _PACKAGES = (
     "tensorflow",

@@ -4,6 +4,7 @@ Keras 3.13.2 and later run nothing that a file holds, but believe what it says
 of sizes: some kilobytes that declare gigabytes take them.
 """
 
+import copy
 import io
 import json
 import math
@@ -17,7 +18,7 @@ import h5py
 import keras
 import tensorflow as tf
 
-__all__ = ["check"]
+__all__ = ["check", "check_config"]
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _CHUNK = 1 << 20
@@ -54,6 +55,27 @@ def check(
             f"{path}: expected an agent that agent.save wrote. Received: a "
             f"damaged or foreign file ({error})."
         ) from error
+    except _Refused as error:
+        raise ValueError(f"{path}: refused, because {error}.") from error
+
+
+def check_config(
+    path: pathlib.Path, config: Any, custom_objects: Any, stored: int
+) -> None:
+    """Refuses an agent's config that declares more weights than there are.
+
+    Args:
+        path: The file that it is in, to name it.
+        config: What `keras.saving.serialize_keras_object` returned.
+        custom_objects: Classes of the user's own models by name.
+        stored: Bytes of the weights.
+
+    Raises:
+        ValueError: If it is refused.
+    """
+    config = copy.deepcopy(config)  # Keras empties what it deserializes
+    try:
+        _check_declared(config, custom_objects, stored)
     except _Refused as error:
         raise ValueError(f"{path}: refused, because {error}.") from error
 
@@ -144,7 +166,7 @@ def _check_declared(config: Any, custom_objects: Any, stored: int) -> None:
         )
     if declared > stored:
         raise _Refused(
-            f"{_CONFIG!r} declares {declared} bytes of weights, more than the "
+            f"the config declares {declared} bytes of weights, more than the "
             f"{stored} that are stored"
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import keras
 import tensorflow as tf
 
-from tfsac import keras_file
+from tfsac import export_trainable, keras_file
 from tfsac.checkpoint import Checkpoint, Checkpoints
 from tfsac.env_json import env_from_json, env_to_json
 from tfsac.spaces_json import space_from_dict, space_to_dict
@@ -143,6 +143,9 @@ def load(
 ) -> "Agent":
     """Loads an agent that `agent.save` or a checkpoint of `fit` wrote.
 
+    Or what an agent saved that `agent.export(format="trainable")` had written;
+    this sees no environment, and so its `env_steps` are those of the export.
+
     Weights, target critics, optimizers, temperature, config, counters and
     random generators come back; the replay buffer too, from a checkpoint, or
     if it was saved with `include_replay=True`. Nothing in the files is run, so
@@ -159,7 +162,8 @@ def load(
 
     Args:
         path: A directory or a `.keras` file. Of a run's checkpoints, the
-            newest one that is whole is loaded; a warning tells of others.
+            newest one that is whole is loaded; a warning tells of others. Or
+            the path that an exported agent's signature `save` was given.
         env: The environment to go on with, as for `tfsac.SAC`; its spaces must
             be those that were saved. Defaults to a fresh one of the saved
             spec, if there was one.
@@ -179,11 +183,11 @@ def load(
     if loaded := load_run(root, env, custom_objects):
         return loaded[0]
     file = root / _AGENT if root.is_dir() else root
-    if not file.is_file():
+    if not file.is_file() and not export_trainable.is_saved(file):
         raise FileNotFoundError(
             f"Expected an agent that agent.save wrote: a .keras file, a "
-            f"directory with {_AGENT} in it, or one of checkpoints. Received: "
-            f"{str(path)!r}."
+            f"directory with {_AGENT} in it, or one of checkpoints; or what an "
+            f"exported agent saved. Received: {str(path)!r}."
         )
     agent = _load_agent(file, env, custom_objects)
     if (root / _REPLAY).is_dir():
@@ -220,8 +224,12 @@ def _load_agent(
 ) -> "Agent":
     from tfsac.agent import Agent  # agent.py imports this file
 
-    keras_file.check(file, custom_objects)
-    agent = keras.saving.load_model(file, custom_objects, safe_mode=True)
+    agent: Any
+    if file.is_file():
+        keras_file.check(file, custom_objects)
+        agent = keras.saving.load_model(file, custom_objects, safe_mode=True)
+    else:
+        agent = export_trainable.load(file, custom_objects)
     if not isinstance(agent, Agent):
         raise ValueError(
             "Expected a file that tfsac wrote. Received: "
