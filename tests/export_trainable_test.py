@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 
+import export_contract
 import keras
 import numpy as np
 import saved_model_graph
@@ -17,9 +18,7 @@ from gymnasium import spaces
 import tfsac
 
 ROOT = pathlib.Path(__file__).parent.parent
-ROWS = spaces.Box(-np.inf, np.inf, (4,))
-LOW, HIGH = np.float32([-1.9, 0, 5]), np.float32([0.5, 10, 5.5])
-SPACES = ROWS, spaces.Box(LOW, HIGH)
+SPACES = export_contract.SPACES
 B = small_agent.SMALL["batch_size"]
 UPDATES = 20
 FIELDS = ("observation", "action", "reward", "next_observation", "terminated")
@@ -217,7 +216,16 @@ class ExportTrainableTest(parameterized.TestCase, tf.test.TestCase):
         ):
             signatures["train"](**batch)
 
-    def test_it_acts_as_python_does(self):
+    def test_acts_as_the_agent(self):
+        _, signatures = self.export(agent := make())
+        act = signatures["act"]
+        export_contract.check(
+            self,
+            agent,
+            lambda rows: act(observations=tf.constant(rows))["actions"].numpy(),
+        )
+
+    def test_what_it_learned_it_acts_upon(self):
         agent = make()
         _, signatures = self.export(agent)
         for batch in batches(agent, 5):
