@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from unittest import mock
 
 import gymnasium
@@ -29,7 +30,7 @@ COMMAND = [
 SMALL = ["--hidden-units", "8,8", "--batch-size", "16", "--random-steps", "50"]
 
 
-def start(*args, **env):
+def start(*args, new_group=False, **env):
     return subprocess.Popen(
         [*COMMAND, *map(str, args)],
         env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
@@ -37,6 +38,7 @@ def start(*args, **env):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0 if new_group else None,
     )
 
 
@@ -45,6 +47,14 @@ def run(*args, **env):
     process = start(*args, **env)
     output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
+
+
+def living(group):
+    """Processes of a group that have not ended."""
+    command = ["ps", "-eo", "pgid=,stat=,pid=,args="]
+    lines = subprocess.check_output(command, text=True).splitlines()
+    processes = [line.split(maxsplit=2) for line in lines]
+    return [p for p in processes if int(p[0]) == group and p[1][0] not in "ZX"]
 
 
 def call(*args):
@@ -137,6 +147,24 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(code, 0, msg=errors)
         self.assertIn(f"from step {steps:,}", output)
         self.assertEqual(self.history()[-1], steps + 5)
+
+    def test_interrupt_of_processes_too_as_a_terminal_sends_it(self):
+        options = ["--num-envs", 2, "--async-envs", "--env-timeout", 60]
+        arguments = ["--steps", 50_000, "--out", self.out, *options, *SMALL]
+        process = start("train", "Pendulum-v1", *arguments, new_group=True)
+        for line in process.stdout:
+            if "Epoch" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, 130, msg=errors)
+        self.assertNotIn("Traceback", errors)
+        [steps] = self.history()
+        self.assertIn(f"{steps:,} of 50,000 steps are saved", output)
+        deadline = time.monotonic() + 30  # which their server may take to end
+        while left := living(process.pid):
+            self.assertLess(time.monotonic(), deadline, msg=left)
+            time.sleep(0.05)
 
     def test_interrupt_twice_stops_at_once(self):
         process = start(

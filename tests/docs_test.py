@@ -33,6 +33,7 @@ class EquationsTest(tf.test.TestCase):
             documented,
             "loss critic_loss actor_loss temperature_loss alpha entropy q_mean "
             "episode_return episode_length env_steps steps_per_second "
+            "env_restarts "
             "val_episode_return".split(),
         )
 

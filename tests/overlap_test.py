@@ -45,7 +45,9 @@ class NormalisedActor(keras.Model):
 
 def in_sequence(agent, steps, epochs=1):
     """What `fit` should do; returns the loss of each call of the step."""
-    stream, progress = agent._running_stream(), agent.progress
+    stream, progress = agent._training_stream(), agent.progress
+    if not stream.is_running:
+        agent.restart_episodes()
     end, losses = progress.env_steps, []
     for _ in range(epochs):
         end += steps

@@ -25,6 +25,7 @@ LOGS = (
     "episode_length",
     "env_steps",
     "steps_per_second",
+    "env_restarts",
 )
 LEARNED = LOGS[:7]
 

@@ -1,5 +1,6 @@
 """Environments whose every answer is checked, and errors that say what came."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -74,16 +75,29 @@ class CheckedEnv:
         return row, reward, terminated, truncated
 
 
+def raised(error: Exception) -> str:
+    """Names an exception, as the end of a sentence."""
+    return f"raised {type(error).__name__}: {error}"
+
+
 class Checks:
     """What is expected of an environment's answers.
 
     Args:
         name: What messages call the environment.
         observation_space: Of one environment.
+        explain: Says how a call of the environment failed, after "step() ".
+            Defaults to naming what it raised.
     """
 
-    def __init__(self, name: str, observation_space: gymnasium.Space[Any]):
+    def __init__(
+        self,
+        name: str,
+        observation_space: gymnasium.Space[Any],
+        explain: Callable[[Exception], str] = raised,
+    ):
         self._name = name
+        self._explain = explain
         self._flatten = Flattener(observation_space)
         self._method = "reset"
         self._steps = 0
@@ -95,9 +109,7 @@ class Checks:
         try:
             result = getattr(env, method)(*args, **kwargs)
         except Exception as error:
-            raise self._error(
-                f"{method}() raised {type(error).__name__}: {error}"
-            ) from error
+            raise self._error(f"{method}() {self._explain(error)}") from error
         returns = _RETURNS[method]
         count = returns.count(",") + 1
         if not isinstance(result, tuple) or len(result) != count:
@@ -158,8 +170,13 @@ class Checks:
             )
             raise self._expected(what, reward)
         values = values.astype(np.float64)
-        if not (np.abs(values) <= LARGEST).all():
-            raise self._expected("finite rewards, also as float32", reward)
+        is_fine = np.abs(values) <= LARGEST
+        if not is_fine.all():
+            i = np.argmin(is_fine)
+            raise self._expected(
+                "finite rewards, also as float32",
+                f"{values[i]} from sub-environment {i}" if batch else reward,
+            )
         return values
 
     def flags(self, name: str, flags: Any, batch: tuple[int, ...]) -> Any:

@@ -13,9 +13,12 @@ import signal
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfsac.config import SACConfig
+
+if TYPE_CHECKING:
+    import gymnasium
 
 __all__ = ["Stopped", "add_options", "count", "import_module_of", "train"]
 
@@ -54,20 +57,29 @@ def train(args: argparse.Namespace) -> bool:
     if loaded := load_run(out):
         agent, checkpoint = loaded
         _require_same_run(agent, given)
+        if args.async_envs:
+            agent.attach(_processes(args.env, agent.num_envs))
         print(f"Going on with {out} from step {agent.env_steps:,}.")
         epoch = checkpoint.content["epoch"]
         epochs_so_far, start = epoch["number"], epoch["start"]
     else:
+        num_envs = given.get("num_envs", 1)
+        env = args.env
+        if args.async_envs:
+            env = _processes(env, num_envs)
         agent = tfsac.SAC(
-            args.env,
-            config,
-            seed=given.get("seed", 0),
-            num_envs=given.get("num_envs", 1),
+            env, config, seed=given.get("seed", 0), num_envs=num_envs
         )
     signal_ = None
+    options = {
+        "checkpoint_dir": out,
+        "checkpoint_every": args.checkpoint_every,
+        "env_timeout": args.env_timeout,
+        "max_env_restarts": args.max_env_restarts,
+    }
     if agent.env_steps < args.steps:
         plan = _epochs(epochs_so_far, start, args.steps)
-        signal_ = _fit(agent, plan, out, args.checkpoint_every)
+        signal_ = _fit(agent, plan, out, options)
     print(f"{agent.env_steps:,} of {args.steps:,} steps are saved in {out}.")
     if signal_ is not None:
         print("To go on, give the same command again.")
@@ -81,6 +93,26 @@ def import_module_of(env: str) -> None:
     module, _, _ = env.rpartition(":")
     if module:
         importlib.import_module(module)
+
+
+def _processes(env: str, num_envs: int) -> "gymnasium.vector.VectorEnv":
+    """Makes environments in processes of their own, deaf to Ctrl-C.
+
+    A terminal sends it to all of them, and the step is to be finished.
+    """
+    import gymnasium
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return gymnasium.make_vec(
+            env,
+            num_envs,
+            vectorization_mode="async",
+            # Its server inherits that, and has it for those that come later.
+            vector_kwargs={"context": "forkserver"},
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _require_same_run(agent: Any, given: dict[str, Any]) -> None:
@@ -104,7 +136,7 @@ def _fit(
     agent: Any,
     plan: Iterable[tuple[int, int]],
     out: pathlib.Path,
-    checkpoint_every: int,
+    options: dict[str, Any],
 ) -> int | None:
     """Trains to the end of a plan, or a signal, which it returns."""
     import keras
@@ -127,8 +159,7 @@ def _fit(
                 epochs=epochs,
                 steps_per_epoch=steps_per_epoch,
                 callbacks=callbacks,
-                checkpoint_dir=out,
-                checkpoint_every=checkpoint_every,
+                **options,
             )
             if interrupt.received is not None:
                 break
@@ -237,6 +268,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=10_000,
         help="transitions from one checkpoint to the next. Defaults to 10,000.",
+    )
+    parser.add_argument(
+        "--async-envs",
+        action="store_true",
+        help="put each environment into a process of its own",
+    )
+    parser.add_argument(
+        "--env-timeout",
+        metavar="SECONDS",
+        type=float,
+        help="what a step of these may take. Defaults to any time.",
+    )
+    parser.add_argument(
+        "--max-env-restarts",
+        metavar="N",
+        type=int,
+        default=0,
+        help="how often fresh environments take the place of those that "
+        "failed. Defaults to 0.",
     )
     group = parser.add_argument_group("hyperparameters")
     types, helps = typing.get_type_hints(SACConfig), _field_help()

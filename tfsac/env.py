@@ -5,15 +5,23 @@ one environment, several, and the three ways in which vector environments
 start over after an episode.
 """
 
+import contextlib
 import copy
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from tfsac.checked_env import CheckedEnv, EnvError, EnvLike, describe
+from tfsac.checked_env import (
+    CheckedEnv,
+    EnvError,
+    EnvLike,
+    describe,
+    raised,
+)
 from tfsac.env_batch import Envs, Singles, Step, Vector
 from tfsac.spaces import to_env_actions
 from tfsac.transition import Transition
@@ -70,7 +78,7 @@ class EnvStream:
         if num_envs < 1:
             raise ValueError(f"Expected num_envs >= 1. Received: {num_envs}.")
         self.env = env
-        self._owned: list[gymnasium.Env] = []
+        self._owned: list[gymnasium.Env | VectorEnv] = []
         self._envs = self._adapt(num_envs)
         self.num_envs = self._envs.num_envs
         if num_envs not in (1, self.num_envs):
@@ -85,6 +93,7 @@ class EnvStream:
         self.episodes: list[Episode] = []
         self._env_index = np.arange(self.num_envs, dtype=np.int32)
         self._env_index.flags.writeable = False
+        self._seconds: float | None = None
         self._rows: np.ndarray | None = None
         self._ended: np.ndarray | None = None
 
@@ -166,6 +175,44 @@ class EnvStream:
             return transitions
         return Transition(*(field[result.stepped] for field in transitions))
 
+    def limit(self, seconds: float | None) -> None:
+        """Bounds the time that a step or a reset may take; `None` does not.
+
+        Raises:
+            ValueError: If the environment is not in processes of its own.
+        """
+        self._envs.limit(seconds)
+        self._seconds = seconds
+
+    def restart(self, seed: int) -> None:
+        """Goes on with fresh environments, from the start of an episode.
+
+        What is left of the old ones is closed, those passed in too.
+
+        Args:
+            seed: As for `reset`.
+
+        Raises:
+            EnvError: If the fresh ones fail as well.
+            ValueError: If nothing tells how to make them.
+        """
+        fresh = again(self.env)
+        with contextlib.suppress(Exception):  # they are broken
+            self.close()
+            if not isinstance(self.env, str | EnvSpec):
+                self.env.close()
+        try:
+            self.env, self._owned = fresh(), []
+            self._envs = self._adapt(self.num_envs)
+        except Exception as error:
+            raise EnvError(
+                f"{self.name}, made afresh: {raised(error)}"
+            ) from error
+        if not isinstance(self.env, str | EnvSpec):
+            self._owned.append(self.env)
+        self.limit(self._seconds)
+        self.reset(seed)
+
     def close(self) -> None:
         """Closes the environments that were made here."""
         self._rows = None
@@ -178,12 +225,14 @@ class EnvStream:
         if isinstance(self.env, gymnasium.Env):
             return Singles([CheckedEnv(self.env, describe(self.env))])
         try:
+            envs = []
             for _ in range(num_envs):
-                self._owned.append(make(self.env))
+                envs.append(make(self.env))
+                self._owned.append(envs[-1])
             names = [describe(self.env)]
             if num_envs > 1:
                 names = [f"{names[0]}[{i}]" for i in range(num_envs)]
-            return Singles(list(map(CheckedEnv, self._owned, names)))
+            return Singles(list(map(CheckedEnv, envs, names)))
         except Exception:
             self.close()
             raise
@@ -210,6 +259,28 @@ def make(env: str | EnvSpec) -> gymnasium.Env:
             f"gymnasium.vector.VectorEnv. Received: {env!r} of {type(env)}."
         )
     return gymnasium.make(env)
+
+
+def again(env: EnvLike) -> Callable[[], EnvLike]:
+    """Returns what makes an environment like this one, of as many.
+
+    Raises:
+        ValueError: If nothing tells how `env` was made.
+    """
+    if isinstance(env, str | EnvSpec):
+        return lambda: env
+    try:
+        made_of = recipe(env)
+    except ValueError as error:
+        raise ValueError(
+            "Expected an environment that can be made again: an id, or what "
+            "gymnasium.make or make_vec made. Received: max_env_restarts= and "
+            f"{describe(env)}, of which nothing tells how it was made."
+        ) from error
+    if isinstance(env, VectorEnv):
+        spec: Any = env.spec  # with the number, which `made_of` lacks
+        return lambda: gymnasium.make_vec(spec)
+    return lambda: make(made_of)
 
 
 def recipe(env: EnvLike) -> str | EnvSpec:

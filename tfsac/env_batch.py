@@ -4,10 +4,11 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
-from tfsac.checked_env import CheckedEnv, Checks, describe
+from tfsac.checked_env import CheckedEnv, Checks, describe, raised
 from tfsac.spaces import check_action_space
+from tfsac.workers import Workers
 
 
 def derive_seeds(seed: int, purpose: str, count: int) -> list[int]:
@@ -51,6 +52,9 @@ class Envs(Protocol):
     def step(self, actions: np.ndarray) -> Step:
         """Takes one action, `[E, A]`, in each environment."""
 
+    def limit(self, seconds: float | None) -> None:
+        """Bounds the time that a step or a reset may take; `None` does not."""
+
 
 class Singles:
     """Environments that are stepped one after another, here.
@@ -88,6 +92,11 @@ class Singles:
         ended = _some(terminated | truncated)
         return Step(rows, reward, terminated, truncated, rows, ended, None)
 
+    def limit(self, seconds: float | None) -> None:
+        """Refuses to bound what a step may take; `None` is fine."""
+        if seconds is not None:
+            raise unbounded(describe(self._envs[0].env))
+
 
 class Vector:
     """A vector environment of any autoreset mode.
@@ -103,7 +112,12 @@ class Vector:
         self.observation_space = env.single_observation_space
         self.action_space = check_action_space(env.single_action_space, name)
         self._env = env
-        self._checks = Checks(name, self.observation_space)
+        self._workers = (
+            Workers(env.unwrapped)
+            if isinstance(env.unwrapped, AsyncVectorEnv)
+            else None
+        )
+        self._checks = Checks(name, self.observation_space, self._explain)
         self._batch = (env.num_envs,)
         self._ended: np.ndarray | None = None  # the step before
         try:
@@ -120,6 +134,8 @@ class Vector:
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Starts E episodes; returns what they start from, `[E, O]`."""
+        if self._workers is not None:
+            self._workers.drain()
         if seed is not None:  # the sub-environments get this, this + 1, ...
             [seed] = derive_seeds(seed, "training", 1)
         observation, _ = self._checks.call("reset", self._env, seed=seed)
@@ -153,6 +169,33 @@ class Vector:
         return Step(
             next_rows, reward, terminated, truncated, rows, ended, stepped
         )
+
+    def limit(self, seconds: float | None) -> None:
+        """Bounds the time that a step or a reset may take; `None` does not.
+
+        Raises:
+            ValueError: If the environment cannot be bound.
+        """
+        if self._workers is not None:
+            self._workers.limit(seconds)
+        elif seconds is not None:
+            raise unbounded(describe(self._env))
+
+    def _explain(self, error: Exception) -> str:
+        if self._workers is None:
+            return raised(error)
+        reason = self._workers.explain(error)
+        self._workers.kill()  # no call of it would work from here on
+        return reason
+
+
+def unbounded(name: str) -> ValueError:
+    """The error that an environment's time cannot be bounded."""
+    return ValueError(
+        "Expected an environment in processes of its own, because what hangs "
+        f"in this process cannot be stopped. Received: env_timeout= and {name}."
+        ' Make one by gymnasium.make_vec(id, vectorization_mode="async").'
+    )
 
 
 def _some(mask: np.ndarray) -> np.ndarray | None:

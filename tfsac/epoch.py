@@ -70,6 +70,7 @@ class Epoch:
         calls: Calls of the train step so far.
         learned: Means of what they returned.
         episodes: Means over the episodes that have ended in it.
+        env_restarts: How often fresh environments took the place of others.
     """
 
     def __init__(self, number: int, start: int, metrics: Sequence[str]):
@@ -78,6 +79,7 @@ class Epoch:
         self.calls = 0
         self.learned = Mean(metrics)
         self.episodes = Mean(("episode_return", "episode_length"))
+        self.env_restarts = 0
         self._first: int | None = None  # transitions when it began
         self._seconds = 0.0  # in other processes
         self._since = 0.0
@@ -101,6 +103,7 @@ class Epoch:
             **self.episodes.result(),
             "env_steps": env_steps,
             "steps_per_second": steps / self._time(),
+            "env_restarts": self.env_restarts,
         }
 
     def state(self) -> dict[str, Any]:
@@ -113,6 +116,7 @@ class Epoch:
             "seconds": self._time() if self.has_begun else 0.0,
             "learned": self.learned.state(),
             "episodes": self.episodes.state(),
+            "env_restarts": self.env_restarts,
         }
 
     @classmethod
@@ -124,6 +128,7 @@ class Epoch:
         epoch.calls = state["calls"]
         epoch.learned.restore(state["learned"])
         epoch.episodes.restore(state["episodes"])
+        epoch.env_restarts = state["env_restarts"]
         epoch._first, epoch._seconds = state["first"], state["seconds"]
         return epoch
 

@@ -13,9 +13,10 @@ import keras
 
 from tfsac.batches import Batches
 from tfsac.checkpoint import Checkpoint, Checkpoints
-from tfsac.env import EnvError, EnvStream
+from tfsac.env import EnvError
 from tfsac.epoch import Epoch
 from tfsac.overlap import OverlappedBatches
+from tfsac.restarts import Restarting
 from tfsac.transition import Transition
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ __all__ = ["fit"]
 
 def fit(
     agent: "EnvTrainer",
-    stream: EnvStream,
+    stream: Restarting,
     *,
     epochs: int,
     steps_per_epoch: int,
@@ -101,7 +102,7 @@ def fit(
     callback_list.on_train_end(logs)
     if checkpoints is not None and logs:
         checkpoints.save(agent, epoch, callback_list.callbacks)
-        agent.restart_episodes()
+        stream.restart_episodes()
     return agent.history
 
 
@@ -126,7 +127,7 @@ def _first_epoch(
 
 def _epoch(
     agent: "EnvTrainer",
-    stream: EnvStream,
+    stream: Restarting,
     epoch: Epoch,
     end: int,
     callbacks: Sequence[keras.callbacks.Callback],
@@ -149,6 +150,7 @@ def _epoch(
             progress.pending_steps += len(transitions.reward)
             for episode in stream.episodes:
                 epoch.episodes.add((episode.episode_return, episode.length))
+            epoch.env_restarts += stream.take_count()
 
             # One Keras batch is one call of the train step.
             while batches.are_due():
@@ -158,7 +160,7 @@ def _epoch(
             if checkpoints is not None and is_cut:
                 batches.finish()
                 checkpoints.save(agent, epoch, callbacks)
-                agent.restart_episodes()
+                stream.restart_episodes()
                 due = checkpoints.due_after(progress.env_steps)
         batches.finish()
     return epoch.logs(progress.env_steps)

@@ -19,6 +19,7 @@ from tfsac.config import SACConfig
 from tfsac.env import EnvLike, EnvStream, recipe
 from tfsac.evaluation import evaluate
 from tfsac.replay import ReplayBuffer
+from tfsac.restarts import Restarting
 from tfsac.spaces import check_same_spaces
 
 __all__ = ["EnvTrainer", "Progress"]
@@ -164,6 +165,8 @@ class EnvTrainer(keras.Model):
         verbose: str | int = "auto",
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 10_000,
+        env_timeout: float | None = None,
+        max_env_restarts: int = 0,
     ) -> keras.callbacks.History:
         """Trains on the environment.
 
@@ -194,13 +197,23 @@ class EnvTrainer(keras.Model):
             checkpoint_every: Transitions from one checkpoint to the next. At
                 each one all episodes are cut short, as by a time limit, and
                 begin anew. Defaults to `10_000`.
+            env_timeout: Seconds that a step or a reset of the training
+                environment may take. It has to be in processes of its own,
+                such as `gymnasium.make_vec(id, num_envs,
+                vectorization_mode="async")` makes. Defaults to `None`, which
+                waits for ever.
+            max_env_restarts: How often fresh environments may take the place
+                of those that fail in training, all of them at once, with a
+                warning and from the start of an episode. Defaults to `0`: the
+                first failure is raised.
 
         Returns:
             A `keras.callbacks.History`; docs/sac.md has each key's formula.
 
         Raises:
             ValueError: If there is no environment, or none to evaluate on; if
-                the checkpoints are those of another run.
+                its time cannot be bounded, or it cannot be made again; if the
+                checkpoints are those of another run.
             EnvError: If the environment breaks its promises; in
                 `checkpoint_dir` the agent is as it was before.
             tf.errors.OpError: If a checkpoint cannot be written, and the one
@@ -208,11 +221,14 @@ class EnvTrainer(keras.Model):
         """
         if env is not None and env != self.env:
             self.attach(env)
+        stream = self._training_stream(env_timeout)
+        restarting = Restarting(stream, self, max_env_restarts)
         checkpoints, resumed = None, None
         if checkpoint_dir is not None:
             checkpoints = Checkpoints(checkpoint_dir, checkpoint_every)
             resumed = checkpoints.resume(self)
-        stream = self._running_stream()
+        if not stream.is_running:
+            self.restart_episodes()
         validate = None
         if validation_episodes:
             target = self._evaluation_env(validation_env)
@@ -226,7 +242,7 @@ class EnvTrainer(keras.Model):
 
         return loop.fit(
             self,
-            stream,
+            restarting,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             validate=validate,
@@ -264,7 +280,7 @@ class EnvTrainer(keras.Model):
         check_same_spaces(received, expected, stream.name)
         return stream
 
-    def _running_stream(self) -> EnvStream:
+    def _training_stream(self, timeout: float | None = None) -> EnvStream:
         if self.env is None:
             raise ValueError(
                 "Expected an environment to train on. Received: none, as this "
@@ -272,8 +288,7 @@ class EnvTrainer(keras.Model):
                 "agent.replay.insert and agent.update."
             )
         stream = self._stream or self.attach(self.env)
-        if not stream.is_running:
-            self.restart_episodes()
+        stream.limit(timeout)
         return stream
 
     def restart_episodes(self) -> None:
