@@ -98,7 +98,7 @@ $(VENV)/package: $(VENV)/build setup.py
 	touch $@
 
 $(VENV)/dev: $(VENV)/build setup.py
-	$(INSTALL) '.[dev,litert,mujoco,onnx,serve,tensorboard]'
+	$(INSTALL) '.[dev,litert,mujoco,onnx,play,plot,serve,tensorboard]'
 	touch $(VENV)/package $@
 
 # An editable install has built them already; this is for what changed since.

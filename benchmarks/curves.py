@@ -2,15 +2,15 @@
 
     python benchmarks/curves.py benchmarks/results/*.csv --out learning.png
 
-The band is from the worst seed to the best: with three to five of them, any
-interval made of a formula would claim more than there is.
+`tfsac plot` draws those of runs.
 """
 
 import argparse
 import collections
 import csv
 import pathlib
-import statistics
+
+from tfsac import cli_plot
 
 
 def main() -> None:
@@ -49,11 +49,11 @@ def draw(paths: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    # env -> steps -> one return for each seed
-    returns = collections.defaultdict(lambda: collections.defaultdict(list))
+    # env -> seed -> steps -> return
+    returns = collections.defaultdict(lambda: collections.defaultdict(dict))
     for row in (row for path in paths for row in read(path)):
-        steps = int(row["env_steps"])
-        returns[row["env"]][steps].append(float(row["return_mean"]))
+        run = returns[row["env"]][row["seed"]]
+        run[int(row["env_steps"])] = float(row["return_mean"])
 
     figure, axes = plt.subplots(
         1,
@@ -62,21 +62,9 @@ def draw(paths: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
         layout="constrained",
         squeeze=False,
     )
-    for axis, (env, by_steps) in zip(axes[0], returns.items(), strict=True):
-        seeds = max(map(len, by_steps.values()))
-        # Where a seed is missing, the mean would be over others than elsewhere.
-        steps = sorted(n for n in by_steps if len(by_steps[n]) == seeds)
-        low = [min(by_steps[n]) for n in steps]
-        high = [max(by_steps[n]) for n in steps]
-        mean = [statistics.fmean(by_steps[n]) for n in steps]
-        axis.fill_between(steps, low, high, alpha=0.25, linewidth=0)
-        axis.plot(steps, mean)
-        axis.set_title(f"{env}, {seeds} seeds")
-        axis.set_xlabel("environment steps")
-        axis.ticklabel_format(axis="x", style="plain")
-        axis.xaxis.set_major_formatter("{x:,.0f}")
-        axis.locator_params(axis="x", nbins=5)
-        axis.grid(alpha=0.3)
+    for axis, (env, runs) in zip(axes[0], returns.items(), strict=True):
+        cli_plot.draw(axis, [*runs.values()], env)
+        axis.set_title(f"{env}, {len(runs)} seeds")
     axes[0][0].set_ylabel("return: mean, worst to best seed")
     figure.savefig(out, dpi=100)
     plt.close(figure)

@@ -113,6 +113,12 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(code, 0, msg=errors)
             self.assertRegex(output, r"episode_return -\d+")
             self.assertIn("episode_length 200", output)
+        with self.subTest("play and plot"):
+            for command, name in (("play", "x.gif"), ("plot", "x.png")):
+                picture = self.out / name
+                code, _, errors = call(command, self.out, "--out", picture)
+                self.assertEqual(code, 0, msg=errors)
+                self.assertTrue(picture.exists())
         with self.subTest("export"):
             model = self.out / "exported"
             code, output, errors = run("export", self.out, model)

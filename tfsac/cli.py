@@ -1,4 +1,4 @@
-"""The `tfsac` command: train, evaluate, export, serve, info."""
+"""The `tfsac` command, and its smaller subcommands."""
 
 import argparse
 import importlib.metadata
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from tfsac import cli_serve, cli_train
+from tfsac import cli_play, cli_plot, cli_serve, cli_train
 from tfsac.export import FORMATS
 
 __all__ = ["main"]
@@ -103,21 +103,19 @@ def _parser() -> argparse.ArgumentParser:
 
     cli_train.add_options(command(cli_train.train))
 
-    evaluate = command(_evaluate)
-    evaluate.add_argument("dir", metavar="DIR", help="the run's folder")
-    evaluate.add_argument(
-        "--episodes",
-        metavar="N",
-        type=cli_train.count,
-        default=50,
-        help="Defaults to 50.",
+    _add_episodes(command(_evaluate), episodes=50)
+
+    play = command(cli_play.play)
+    _add_episodes(play, episodes=1)
+    play.add_argument(
+        "--out",
+        metavar="FILE",
+        default="play.mp4",
+        help="a name that ends in .mp4, or in .gif, which is kept in memory "
+        "until it is whole. Defaults to play.mp4.",
     )
-    evaluate.add_argument(
-        "--env",
-        metavar="ENV",
-        help="a Gymnasium id. Defaults to the run's own, which is to be given "
-        "if it names a module: nothing is imported that a file asks for.",
-    )
+
+    cli_plot.add_options(command(cli_plot.plot))
 
     export = command(_export)
     export.add_argument("dir", metavar="DIR", help="the run's folder")
@@ -155,6 +153,24 @@ def _parser() -> argparse.ArgumentParser:
         help="exit with 1 if the C++ kernels are not loaded",
     )
     return parser
+
+
+def _add_episodes(parser: argparse.ArgumentParser, episodes: int) -> None:
+    """Adds what names an agent and the episodes that it is to act in."""
+    parser.add_argument("dir", metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "--episodes",
+        metavar="N",
+        type=cli_train.count,
+        default=episodes,
+        help=f"Defaults to {episodes}.",
+    )
+    parser.add_argument(
+        "--env",
+        metavar="ENV",
+        help="a Gymnasium id. Defaults to the run's own, which is to be given "
+        "if it names a module: nothing is imported that a file asks for.",
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> bool:
