@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 
+import gymnasium
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -24,13 +26,20 @@ class CppExamplesTest(tf.test.TestCase):
             cls.skipTest(cls, "There is no CMake, or no g++.")
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.addClassCleanup(shutil.rmtree, cls.folder)
-        python, build_type = sys.executable, "Debug"  # which compiles faster
+        cls.agent = tfsac.SAC("Pendulum-v1", tfsac.SACConfig(**SMALL), seed=0)
+        options = {
+            "PYTHON": sys.executable,
+            "POLICY": cls.agent.export(f"{cls.folder}/policy", "native"),
+            "CMAKE_BUILD_TYPE": "Debug",  # which compiles faster
+        }
+        build = cls.folder / "build"
         for arguments in (
-            ["-S", EXAMPLES, "-B", cls.folder, f"-DPYTHON={python}"]
-            + [f"-DCMAKE_BUILD_TYPE={build_type}"],
-            ["--build", cls.folder],
+            ["-S", EXAMPLES, "-B", build]
+            + [f"-D{name}={value}" for name, value in options.items()],
+            ["--build", build],
         ):
             subprocess.run(["cmake", *arguments], check=True)
+        cls.folder = build
 
     def train(self, model, *options, returncode=0):
         """Runs `train_pendulum`; returns its rows, and what it said."""
@@ -45,6 +54,49 @@ class CppExamplesTest(tf.test.TestCase):
     def export(self, **config):
         agent = tfsac.SAC("Pendulum-v1", tfsac.SACConfig(**config), seed=0)
         return agent.export(self.get_temp_dir(), format="trainable")
+
+    def test_act(self):
+        folder = pathlib.Path(self.get_temp_dir())
+        rows = np.float32([[1, 0, 0.5], [0, -1, 8]])
+        model = self.agent.export(folder / "model")
+        output = subprocess.run(
+            [self.folder / "act", model, *map(str, rows.ravel())],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+        actions = [[float(line)] for line in output.splitlines()]
+        self.assertAllClose(actions, self.agent.predict(rows), atol=1e-5)
+        process = subprocess.run(
+            [self.folder / "act", "no_such_model"], capture_output=True
+        )
+        self.assertEqual(process.returncode, 2)
+        self.assertIn(b"no_such_model", process.stderr)
+
+    def test_swing_up(self):
+        program = self.folder / "swing_up"
+        linked = subprocess.run(["ldd", program], stdout=subprocess.PIPE).stdout
+        self.assertNotRegex(linked, b"(?i)tensorflow|absl|python")
+        output = subprocess.run(
+            [program, "3"], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        header, *lines = output.splitlines()
+        self.assertEqual(header, "cos,sin,speed,torque,reward")
+        rows = np.array([line.split(",") for line in lines], np.float64)
+        observations = rows[:, :3].astype(np.float32)
+        torques, rewards = rows[:, 3:4], rows[:, 4]
+        expected = self.agent.predict(observations)
+        self.assertAllClose(torques, expected, atol=2e-5)
+
+        env = gymnasium.make("Pendulum-v1").unwrapped
+        env.reset()
+        self.assertLen(rows, 200)
+        for step in range(199):
+            cos, sin, speed = rows[step, :3]
+            env.state = np.array([np.arctan2(sin, cos), speed])
+            observation, reward, *_ = env.step(torques[step])
+            self.assertAllClose(observation, rows[step + 1, :3], atol=1e-5)
+            self.assertAllClose(reward, rewards[step], atol=1e-4)
 
     def test_train_pendulum(self):
         model, saved = self.export(**SMALL), f"{self.get_temp_dir()}/saved"

@@ -239,8 +239,9 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllClose(actual[well], expected[well], atol=1e-3)
 
     def test_cpp(self):
-        program = self.folder / "serve"
-        if not tensorflow_program.build(TESTS / "serve.cc", program):
+        program = self.folder / "act"
+        source = TESTS.parent / "examples" / "cpp" / "act.cc"
+        if not tensorflow_program.build(source, program):
             self.skipTest("There is no g++.")
         rows = self.rows[:3]
         output = subprocess.run(
