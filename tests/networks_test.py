@@ -6,7 +6,8 @@ import reference
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tfsac.networks import Actor, Critic, EnsembleDense
+from tfsac.layers import EnsembleDense
+from tfsac.networks import Actor, Critic
 
 
 def members(critic):

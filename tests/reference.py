@@ -63,6 +63,25 @@ class Adam:
         return value - self.rate * correction * m / (np.sqrt(v) + self.epsilon)
 
 
+def descend(adam: Adam, member: int, layers: Layers, grads: Layers) -> Layers:
+    """One step of Adam for one network of an ensemble."""
+    return [
+        tuple(
+            adam((member, i, j), value, grad)
+            for j, (value, grad) in enumerate(zip(pair, slopes, strict=True))
+        )
+        for i, (pair, slopes) in enumerate(zip(layers, grads, strict=True))
+    ]
+
+
+def soft_update(target: Layers, source: Layers, tau: float) -> None:
+    """Moves the target towards the source, in place."""
+    for i, (old, new) in enumerate(zip(target, source, strict=True)):
+        target[i] = tuple(
+            tau * n + (1 - tau) * o for o, n in zip(old, new, strict=True)
+        )
+
+
 class Reference:
     """One SAC agent: Algorithm 1 of 2018b as docs/sac.md states it."""
 
@@ -111,7 +130,7 @@ class Reference:
             error = activations[-1][:, 0] - y
             critic_loss += np.mean(error**2)
             grads, _ = backward(critic, activations, 2 * error[:, None] / batch)
-            self.critics[i] = self._descend("q", i, critic, grads)
+            self.critics[i] = descend(self.adams["q"], i, critic, grads)
 
         actor_loss, log_pi = self._update_actor(s, eps, alpha)
 
@@ -122,11 +141,7 @@ class Reference:
             0, self.log_alpha, -np.mean(log_pi + self.target_entropy)
         )
         for target, critic in zip(self.targets, self.critics, strict=True):
-            for i, (old, new) in enumerate(zip(target, critic, strict=True)):
-                target[i] = tuple(
-                    self.tau * n + (1 - self.tau) * o
-                    for o, n in zip(old, new, strict=True)
-                )
+            soft_update(target, critic, self.tau)
         return {
             "critic_loss": critic_loss,
             "actor_loss": actor_loss,
@@ -158,17 +173,5 @@ class Reference:
             self.actor, activations, np.concatenate([du, dlog_std], axis=-1)
         )
         loss = np.mean(alpha * log_pi - np.min(q, axis=0))
-        self.actor = self._descend("pi", 0, self.actor, grads)
+        self.actor = descend(self.adams["pi"], 0, self.actor, grads)
         return loss, log_pi
-
-    def _descend(self, name: str, member: int, layers: Layers, grads: Layers):
-        adam = self.adams[name]
-        return [
-            tuple(
-                adam((member, i, j), value, grad)
-                for j, (value, grad) in enumerate(
-                    zip(pair, slopes, strict=True)
-                )
-            )
-            for i, (pair, slopes) in enumerate(zip(layers, grads, strict=True))
-        ]

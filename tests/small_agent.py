@@ -30,10 +30,18 @@ LOGS = (
 LEARNED = LOGS[:7]
 
 
-def make(env, jit_compile=False, seed=0, num_envs=1, models=None, **config):
+def make(
+    env,
+    jit_compile=False,
+    seed=0,
+    num_envs=1,
+    models=None,
+    algorithm=tfsac.SAC,
+    **config,
+):
     """An agent with a small config; XLA compiles it only where that counts."""
-    config = tfsac.SACConfig(**SMALL | config)
-    agent = tfsac.SAC(env, config, seed, num_envs, **(models or {}))
+    config = algorithm.CONFIG(**SMALL | config)
+    agent = algorithm(env, config, seed, num_envs, **(models or {}))
     if not jit_compile:
         agent.compile(jit_compile=False)
     return agent
@@ -68,7 +76,7 @@ def state(agent):
     for name in ("actor", "critic", "target_critic"):
         parts[name] = getattr(agent, name).variables
     for name in ("actor", "critic", "temperature"):
-        optimizer = getattr(agent, f"{name}_optimizer")
+        optimizer = getattr(agent, f"{name}_optimizer", None)
         if optimizer is not None:
             parts[f"{name}_optimizer"] = optimizer.variables
     return {

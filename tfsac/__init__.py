@@ -28,7 +28,7 @@ if keras.config.backend() != "tensorflow":
 
 from tfsac import tabular
 from tfsac.checked_env import EnvError
-from tfsac.config import SACConfig
+from tfsac.config import AgentConfig, SACConfig
 from tfsac.networks import Actor, Critic
 from tfsac.ops import warn_without_kernels
 from tfsac.replay import ReplayBuffer
@@ -41,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SAC",
     "Actor",
+    "AgentConfig",
     "Critic",
     "EnvError",
     "ReplayBuffer",

@@ -38,6 +38,7 @@ class Policy:
         seeded: The function from rows and a seed `[2]`, int64, to sampled
             actions and their log densities `[B]`, in nats, per volume of the
             same units.
+        sampled: The function from the same to the actions alone.
         kernels: What acts in their place where the C++ kernels can, with the
             same actions but for rounding; else `None`.
     """
@@ -55,6 +56,9 @@ class Policy:
         self.seeded = tf.function(
             self._seeded, input_signature=[rows, tf.TensorSpec([2], tf.int64)]
         )
+        self.sampled = tf.function(
+            self._sampled, input_signature=self.seeded.input_signature
+        )
         self.compile()
 
     def _deterministic(self, rows: tf.Tensor) -> tf.Tensor:
@@ -64,6 +68,14 @@ class Policy:
         self, rows: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         raise NotImplementedError
+
+    def _sampled(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return self._seeded(rows, seed)[0]  # what else it has is not computed
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Those that actions and densities depend on."""
+        return self.actor.variables
 
     def random(self, generator: np.random.Generator, count: int) -> np.ndarray:
         """Uniformly random actions, `[count, A]`."""
@@ -79,8 +91,8 @@ class Policy:
         Args:
             jit_compile: Whether XLA does it. Defaults to `True`.
         """
-        # Of static shapes, unlike `seeded`: XLA compiles it for those alone.
-        self._explore = tf.function(self._seeded, jit_compile=jit_compile)
+        # Of static shapes, unlike `sampled`: XLA compiles it for those alone.
+        self._explore = tf.function(self._sampled, jit_compile=jit_compile)
 
     def act(
         self, rows: np.ndarray, seed: tuple[int, int] | None = None
@@ -99,7 +111,7 @@ class Policy:
             return self.kernels(rows, seed)
         if seed is None:
             return self.deterministic(rows).numpy()
-        return self.seeded(rows, tf.constant(seed, tf.int64))[0].numpy()
+        return self.sampled(rows, tf.constant(seed, tf.int64)).numpy()
 
     def explore(self, rows: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
         """Sampled actions for always as many rows, as training takes them.
@@ -113,7 +125,7 @@ class Policy:
         """
         if self.kernels is not None:
             return self.kernels(rows, seed)
-        return self._explore(rows, tf.constant(seed, tf.int64))[0].numpy()
+        return self._explore(rows, tf.constant(seed, tf.int64)).numpy()
 
     @property
     def predicted(self) -> int:

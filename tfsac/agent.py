@@ -1,5 +1,7 @@
 """What every agent is: a Keras model that trains on environments."""
 
+import inspect
+import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from tfsac import export, saving, step
 from tfsac.acting import Policy, Snapshot
-from tfsac.config import SACConfig
+from tfsac.config import AgentConfig
 from tfsac.env import EnvLike, EnvStream
 from tfsac.metrics import Metrics
 from tfsac.noise import (
@@ -50,9 +52,10 @@ class Agent(EnvTrainer):
         target_critic: Its slowly following copy.
         actor_optimizer: Keras optimizer of the actor.
         critic_optimizer: The critic's.
+        log_alpha: Variable of the temperature.
     """
 
-    CONFIG: ClassVar[type[SACConfig]]
+    CONFIG: ClassVar[type[AgentConfig]]
     METRICS: ClassVar[tuple[str, ...]]
 
     actor: keras.Model
@@ -60,11 +63,12 @@ class Agent(EnvTrainer):
     target_critic: keras.Model
     actor_optimizer: keras.optimizers.Optimizer
     critic_optimizer: keras.optimizers.Optimizer
+    log_alpha: keras.Variable
 
     def __init__(
         self,
         env: Any,
-        config: SACConfig,
+        config: AgentConfig,
         seed: int | None,
         num_envs: int,
         name: str,
@@ -95,6 +99,13 @@ class Agent(EnvTrainer):
         self.learning_noise = NoiseStream(self._seeds.learning)
         self._random_actions = np.random.default_rng(self._seeds.random_actions)
         self.progress = Progress()
+
+    def _set_temperature(self, alpha: float, is_learned: bool) -> None:
+        self.log_alpha = self.add_weight(
+            initializer=keras.initializers.Constant(math.log(alpha)),
+            trainable=is_learned,
+            name="log_alpha",
+        )
 
     def _complete(self, policy: Policy) -> None:
         """Ends a constructor: the networks are made."""
@@ -147,7 +158,7 @@ class Agent(EnvTrainer):
     @property
     def alpha(self) -> float:
         """The temperature, in reward units per nat."""
-        raise NotImplementedError
+        return float(tf.exp(self.log_alpha))
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
         """The deterministic actions of rows `[B, O]`, in the env's units."""
@@ -210,7 +221,7 @@ class Agent(EnvTrainer):
 
         Args:
             observations: One observation of the environment, or a batch.
-            deterministic: Whether to act by tanh of the mean, or sample.
+            deterministic: Whether to act deterministically, or sample.
                 Defaults to `True`.
 
         Returns:
@@ -319,6 +330,16 @@ class Agent(EnvTrainer):
         """
         weights = {id(weight) for weight in self.weights}
         return [v for v in self.variables if id(v) not in weights]
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Keras' hook: what `compile` was given, or chose."""
+        serialize = keras.saving.serialize_keras_object
+        names = inspect.signature(self.compile).parameters
+        return {name: serialize(getattr(self, name)) for name in names}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Keras' hook, the inverse of `get_compile_config`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` makes an equal, untrained agent of."""

@@ -305,11 +305,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _field_help() -> dict[str, str]:
-    """What the "Args" of `SACConfig`'s docstring say of each field."""
-    doc = inspect.getdoc(SACConfig) or ""
-    section = doc.split("\nArgs:\n")[1].split("\n\n")[0]
-    fields = re.findall(r"^    (\w+): ((?:.|\n {8})+)", section, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in fields}
+    """What the "Args" of the classes' docstrings say of each field."""
+    helps: dict[str, str] = {}
+    for class_ in reversed(SACConfig.__mro__[:-1]):
+        doc = inspect.cleandoc(class_.__doc__ or "")
+        section = doc.split("\nArgs:\n")[1].split("\n\n")[0]
+        fields = re.findall(
+            r"^    (\w+): ((?:.|\n {8})+)", section, re.MULTILINE
+        )
+        helps |= {name: " ".join(text.split()) for name, text in fields}
+    return helps
 
 
 def count(text: str) -> int:

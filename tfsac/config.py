@@ -1,48 +1,29 @@
-"""Every hyperparameter of Soft Actor-Critic, with its symbol and source."""
+"""Every hyperparameter of the algorithms, with its symbol and source."""
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["SACConfig"]
+__all__ = ["AgentConfig", "SACConfig"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SACConfig:
-    """The hyperparameters of SAC; the defaults are those of SAC 2018b.
+class AgentConfig:
+    """The hyperparameters that all algorithms have.
 
     "Transition" means one environment step of one environment: E environments
     that step once yield E transitions. "Update" means one gradient step on
-    critic, actor and temperature together.
-
-    Example:
-
-    ```python
-    config = tfsac.SACConfig(discount=0.98, hidden_units=(64, 64))
-    agent = tfsac.SAC("Pendulum-v1", config)
-    ```
+    everything that the algorithm learns.
 
     Args:
         discount: gamma, in [0, 1]. Defaults to `0.99`.
         tau: step of the soft target update, in (0, 1]. Defaults to `0.005`.
-        temperature: alpha, in reward units per nat. `None` learns it (SAC
-            2018b, section 5), from `initial_temperature` on; a number fixes
-            it. Defaults to `None`.
-        initial_temperature: alpha at the start, if it is learned. Defaults
-            to `1.0`.
-        target_entropy: H-bar, in nats, for a learned temperature. `None` is
-            -A, minus the number of action dimensions. Defaults to `None`.
-        backup_entropy: whether the critics' target holds the entropy of the
-            next action (seed eq. 6), as the maximum entropy objective
-            demands; without it entropy only regularises the actor. Defaults
-            to `True`.
         num_critics: N, the members of the critic ensemble; the smallest of
             their values counts. Defaults to `2`.
-        policy_delay: updates of the critics for each one of actor and
-            temperature. Defaults to `1`.
         reward_scale: factor on each reward before it is learned from; logged
             returns stay unscaled. Defaults to `1.0`.
-        learning_rate: Adam's step size for actor, critics and temperature;
+        learning_rate: Adam's step size for everything that is learned;
             `agent.compile` takes other optimizers. Defaults to `3e-4`.
         batch_size: B, transitions in one update. Defaults to `256`.
         replay_capacity: transitions that the replay buffer holds. Defaults
@@ -63,27 +44,15 @@ class SACConfig:
             Defaults to `(256, 256)`.
         activation: Keras activation of the hidden layers. Defaults to
             `"relu"`.
-        log_std_min: lower bound on the policy's log standard deviation, in
-            nats. Defaults to `-20.0`.
-        log_std_max: upper bound on the same. Defaults to `2.0`.
 
     Raises:
         ValueError: If a value is out of its range.
-
-    References:
-        - [SAC 2018a](https://arxiv.org/abs/1801.01290)
-        - [SAC 2018b](https://arxiv.org/abs/1812.05905), table 1
     """
 
     # Objective
     discount: float = 0.99
     tau: float = 0.005
-    temperature: float | None = None
-    initial_temperature: float = 1.0
-    target_entropy: float | None = None
-    backup_entropy: bool = True
     num_critics: int = 2
-    policy_delay: int = 1
     reward_scale: float = 1.0
     # Optimisation and data
     learning_rate: float = 3e-4
@@ -96,50 +65,31 @@ class SACConfig:
     # Networks
     hidden_units: tuple[int, ...] = (256, 256)
     activation: str = "relu"
-    log_std_min: float = -20.0
-    log_std_max: float = 2.0
 
     def __post_init__(self) -> None:
         """Checks every field, and makes `hidden_units` a tuple."""
         object.__setattr__(self, "hidden_units", tuple(self.hidden_units))
         for name in (
             "num_critics",
-            "policy_delay",
             "batch_size",
             "replay_capacity",
             "train_every",
         ):
-            self._require(name, _is_count, "a whole number of at least 1")
+            self._require(name, _is_count, _COUNT)
         self._require(
             "random_steps",
             lambda n: n == 0 or _is_count(n),
             "a whole number of at least 0",
         )
-        for name in ("backup_entropy", "overlap"):
-            self._require(name, lambda x: isinstance(x, bool), "True or False")
+        self._require("overlap", _is_switch, _SWITCH)
         self._require("discount", lambda x: 0 <= x <= 1, "a number in [0, 1]")
         self._require("tau", lambda x: 0 < x <= 1, "a number in (0, 1]")
-        for name in ("initial_temperature", "learning_rate", "reward_scale"):
-            self._require(name, _is_positive, "a finite number above 0")
-        self._require(
-            "temperature",
-            lambda x: x is None or _is_positive(x),
-            "None, to learn it, or a finite number above 0",
-        )
-        self._require(
-            "target_entropy",
-            lambda x: x is None or math.isfinite(x),
-            "None, for minus the number of actions, or a finite number",
-        )
+        for name in ("learning_rate", "reward_scale"):
+            self._require(name, _is_positive, _POSITIVE)
         self._require(
             "hidden_units",
             lambda units: all(_is_count(n) for n in units),
             "whole numbers of at least 1",
-        )
-        self._require(
-            "log_std_max",
-            lambda x: -20 <= self.log_std_min < x <= 20,
-            f"above log_std_min={self.log_std_min!r}, both in [-20, 20]",
         )
         updates = self.train_every * self.updates_per_step
         self._require(
@@ -149,7 +99,9 @@ class SACConfig:
             f"least 1 (train_every={self.train_every})",
         )
 
-    def _require(self, name: str, is_valid: Any, expected: str) -> None:
+    def _require(
+        self, name: str, is_valid: Callable[[Any], bool], expected: str
+    ) -> None:
         value = getattr(self, name)
         try:
             valid = is_valid(value)
@@ -157,7 +109,7 @@ class SACConfig:
             valid = False
         if not valid:
             raise ValueError(
-                f"SACConfig.{name} must be {expected}. "
+                f"{type(self).__name__}.{name} must be {expected}. "
                 f"Received: {name}={value!r}"
             )
 
@@ -167,9 +119,88 @@ class SACConfig:
         return round(self.train_every * self.updates_per_step)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SACConfig(AgentConfig):
+    """The hyperparameters of SAC; the defaults are those of SAC 2018b.
+
+    Example:
+
+    ```python
+    config = tfsac.SACConfig(discount=0.98, hidden_units=(64, 64))
+    agent = tfsac.SAC("Pendulum-v1", config)
+    ```
+
+    Besides those of `AgentConfig`, which all algorithms have:
+
+    Args:
+        temperature: alpha, in reward units per nat. `None` learns it (SAC
+            2018b, section 5), from `initial_temperature` on; a number fixes
+            it. Defaults to `None`.
+        initial_temperature: alpha at the start, if it is learned. Defaults
+            to `1.0`.
+        target_entropy: H-bar, in nats, for a learned temperature. `None` is
+            -A, minus the number of action dimensions. Defaults to `None`.
+        backup_entropy: whether the critics' target holds the entropy of the
+            next action (seed eq. 6), as the maximum entropy objective
+            demands; without it entropy only regularises the actor. Defaults
+            to `True`.
+        policy_delay: updates of the critics for each one of actor and
+            temperature. Defaults to `1`.
+        log_std_min: lower bound on the policy's log standard deviation, in
+            nats. Defaults to `-20.0`.
+        log_std_max: upper bound on the same. Defaults to `2.0`.
+
+    Raises:
+        ValueError: If a value is out of its range.
+
+    References:
+        - [SAC 2018a](https://arxiv.org/abs/1801.01290)
+        - [SAC 2018b](https://arxiv.org/abs/1812.05905), table 1
+    """
+
+    temperature: float | None = None
+    initial_temperature: float = 1.0
+    target_entropy: float | None = None
+    backup_entropy: bool = True
+    policy_delay: int = 1
+    log_std_min: float = -20.0
+    log_std_max: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        super().__post_init__()
+        self._require("policy_delay", _is_count, _COUNT)
+        self._require("backup_entropy", _is_switch, _SWITCH)
+        self._require("initial_temperature", _is_positive, _POSITIVE)
+        self._require(
+            "temperature",
+            lambda x: x is None or _is_positive(x),
+            f"None, to learn it, or {_POSITIVE}",
+        )
+        self._require(
+            "target_entropy",
+            lambda x: x is None or math.isfinite(x),
+            "None, for minus the number of actions, or a finite number",
+        )
+        self._require(
+            "log_std_max",
+            lambda x: -20 <= self.log_std_min < x <= 20,
+            f"above log_std_min={self.log_std_min!r}, both in [-20, 20]",
+        )
+
+
+_COUNT = "a whole number of at least 1"
+_POSITIVE = "a finite number above 0"
+_SWITCH = "True or False"
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and value >= 1
 
 
 def _is_positive(value: float) -> bool:
     return math.isfinite(value) and value > 0
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)

@@ -29,7 +29,7 @@ def module(policy: Policy, batch: int | None = None) -> tf.Module:
         their `log_prob` `[B]`.
     """
     result = tf.Module(name="policy")
-    result.weights = [variable.value for variable in policy.actor.variables]
+    result.weights = [variable.value for variable in policy.variables]
     result.act = _act(policy, batch)
     result.sample = _sample(policy, batch)
     return result
@@ -48,10 +48,10 @@ def keras_models(agent: "Agent") -> dict[str, "KerasEndpoint"]:
         `[B]`.
     """
     policy = agent.policy
-    models = {"model": KerasEndpoint(_act(policy), policy.actor)}
+    models = {"model": KerasEndpoint(_act(policy), policy.variables)}
     if isinstance(agent.action_space, spaces.Box):
         sample = _sample_from_noise(policy, agent.action_space.shape[0])
-        models["sample"] = KerasEndpoint(sample, policy.actor)
+        models["sample"] = KerasEndpoint(sample, policy.variables)
     return models
 
 
@@ -60,12 +60,12 @@ class KerasEndpoint(keras.Model):
 
     Args:
         function: A `tf.function` with an input signature.
-        actor: Holds the weights that it uses.
+        variables: Those that it uses.
     """
 
-    def __init__(self, function: Any, actor: keras.Model):
+    def __init__(self, function: Any, variables: list[keras.Variable]):
         super().__init__()
-        self.actor = actor  # for Keras to find the weights
+        self.used = variables  # for Keras to find them
         self._function = function
         self.built = True
 

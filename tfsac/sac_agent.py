@@ -1,6 +1,5 @@
 """The Soft Actor-Critic agent."""
 
-import math
 from typing import Any
 
 import keras
@@ -59,6 +58,7 @@ class SAC(Agent):
     CONFIG = SACConfig
     METRICS = sac_update.METRICS
 
+    config: SACConfig
     policy: GaussianPolicy
     temperature_optimizer: keras.optimizers.Optimizer | None
 
@@ -74,13 +74,10 @@ class SAC(Agent):
     ):
         super().__init__(env, config or SACConfig(), seed, num_envs, name)
         self.scale = ActionScale(self.action_space.low, self.action_space.high)
-        self.actor, self.critic, self.target_critic = networks.make(
-            self.flatten,
-            len(self.scale.low),
-            self.config,
-            self._seeds,
-            actor,
-            critic,
+        sizes = self.flatten, len(self.scale.low), self.config
+        self.actor = networks.make_actor(*sizes, self._seeds.actor, actor)
+        self.critic, self.target_critic = networks.make_critics(
+            *sizes, self._seeds.critic, critic
         )
         self._make_temperature()
         self._complete(
@@ -95,11 +92,9 @@ class SAC(Agent):
 
     def _make_temperature(self) -> None:
         config = self.config
-        alpha = config.temperature or config.initial_temperature
-        self.log_alpha = self.add_weight(
-            initializer=keras.initializers.Constant(math.log(alpha)),
-            trainable=config.temperature is None,
-            name="log_alpha",
+        self._set_temperature(
+            config.temperature or config.initial_temperature,
+            is_learned=config.temperature is None,
         )
         entropy = config.target_entropy
         action_size = len(self.scale.low)
@@ -149,11 +144,6 @@ class SAC(Agent):
         noise = self.learning_noise.draw((2, *batch.action.shape))
         return sac_update.update(self, batch, noise)
 
-    @property
-    def alpha(self) -> float:
-        """The temperature, in reward units per nat."""
-        return float(tf.exp(self.log_alpha))
-
     def log_prob(self, observations: Any, actions: Any) -> np.ndarray:
         """Returns the log density of actions, per volume of the env's units.
 
@@ -174,17 +164,3 @@ class SAC(Agent):
             ValueError: If shapes do not fit.
         """
         return self.policy.log_prob(observations, actions)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        """Keras' hook: the optimizers, for `compile_from_config`."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            "actor_optimizer": serialize(self.actor_optimizer),
-            "critic_optimizer": serialize(self.critic_optimizer),
-            "temperature_optimizer": serialize(self.temperature_optimizer),
-            "jit_compile": self.jit_compile,
-        }
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Keras' hook, the inverse of `get_compile_config`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))

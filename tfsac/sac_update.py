@@ -12,7 +12,7 @@ from tfsac.transition import Transition
 if TYPE_CHECKING:
     from tfsac.sac_agent import SAC
 
-__all__ = ["METRICS", "update"]
+__all__ = ["METRICS", "regress_critics", "update"]
 
 METRICS = (
     "loss",
@@ -81,6 +81,22 @@ def _update_critics(
         config.discount,
         config.backup_entropy,
     )
+    return regress_critics(agent, batch, target_q)
+
+
+def regress_critics(
+    agent: "SAC", batch: Transition, target_q: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """One gradient step of the critics towards their target.
+
+    Args:
+        agent: Owner of the critics, their optimizer and the `scale`.
+        batch: Fields `[B, ...]`.
+        target_q: `[B]`.
+
+    Returns:
+        Their loss, and Q from before the step, `[N, B]`.
+    """
     action = agent.scale.from_env(batch.action)
     variables = agent.critic.trainable_variables
     with watching(variables) as tape:

@@ -15,7 +15,7 @@ from tfsac import loop
 from tfsac.acting import Policy, Snapshot
 from tfsac.checked_env import describe
 from tfsac.checkpoint import Checkpoints
-from tfsac.config import SACConfig
+from tfsac.config import AgentConfig
 from tfsac.env import EnvLike, EnvStream, recipe
 from tfsac.evaluation import evaluate
 from tfsac.replay import ReplayBuffer
@@ -66,7 +66,7 @@ class EnvTrainer(keras.Model):
 
     METRICS: ClassVar[tuple[str, ...]]
 
-    config: SACConfig
+    config: AgentConfig
     env: EnvLike | None
     num_envs: int
     observation_space: gymnasium.Space[Any]
@@ -318,7 +318,7 @@ class EnvTrainer(keras.Model):
             episodes: Number of episodes. Defaults to `50`.
             seed: Decides the starts, and the noise of sampled actions.
                 Defaults to `0`.
-            deterministic: Whether to act by tanh of the mean, or sample.
+            deterministic: Whether to act deterministically, or sample.
                 Defaults to `True`.
             return_dict: Whether to return a dict, or the list of its values.
                 Defaults to `True`.
