@@ -4,8 +4,9 @@
 
 `env` turns Gymnasium environments into transitions, `replay` stores them and
 draws batches, `sac` is the mathematics, `step` compiles it, `agent` owns the
-parts and trains, `export` writes the policy as a SavedModel. Beside this flow,
-`tabular` solves finite problems exactly.
+parts and trains, `export` writes the policy as a SavedModel. For soft
+Q-learning `sql` is in the place of `sac`. Beside this flow, `tabular` solves
+finite problems exactly.
 """
 
 import os
@@ -28,12 +29,14 @@ if keras.config.backend() != "tensorflow":
 
 from tfsac import tabular
 from tfsac.checked_env import EnvError
-from tfsac.config import AgentConfig, SACConfig
+from tfsac.config import AgentConfig, SACConfig, SQLConfig
 from tfsac.networks import Actor, Critic
 from tfsac.ops import warn_without_kernels
 from tfsac.replay import ReplayBuffer
 from tfsac.sac_agent import SAC
+from tfsac.sampler import Sampler
 from tfsac.saving import load
+from tfsac.sql_agent import SoftQLearning
 from tfsac.transition import Transition
 
 __version__ = "0.1.0"
@@ -46,6 +49,9 @@ __all__ = [
     "EnvError",
     "ReplayBuffer",
     "SACConfig",
+    "SQLConfig",
+    "Sampler",
+    "SoftQLearning",
     "Transition",
     "load",
     "tabular",

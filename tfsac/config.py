@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["AgentConfig", "SACConfig"]
+__all__ = ["AgentConfig", "SACConfig", "SQLConfig"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,6 +186,55 @@ class SACConfig(AgentConfig):
             "log_std_max",
             lambda x: -20 <= self.log_std_min < x <= 20,
             f"above log_std_min={self.log_std_min!r}, both in [-20, 20]",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SQLConfig(AgentConfig):
+    """The hyperparameters of soft Q-learning.
+
+    An update looks at B (M + K) actions, where SAC looks at 2 B: its batches
+    are therefore smaller by default, as they are in the paper.
+
+    Example:
+
+    ```python
+    config = tfsac.SQLConfig(temperature=0.2, num_particles=16)
+    agent = tfsac.SoftQLearning("Pendulum-v1", config)
+    ```
+
+    Besides those of `AgentConfig`, which all algorithms have:
+
+    Args:
+        temperature: alpha, in reward units per nat; it stays as it is.
+            Defaults to `0.1`.
+        num_particles: M, actions of the sampling network for each state in
+            an update, which push each other apart. Defaults to `32`.
+        num_proposals: K, uniformly random actions for each state that its
+            value is estimated from. Defaults to `64`.
+        batch_size: B, transitions in one update. Defaults to `64`.
+
+    Raises:
+        ValueError: If a value is out of its range.
+
+    References:
+        - [SQL](https://arxiv.org/abs/1702.08165), appendix D.1
+    """
+
+    temperature: float = 0.1
+    num_particles: int = 32
+    num_proposals: int = 64
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        super().__post_init__()
+        self._require("temperature", _is_positive, _POSITIVE)
+        self._require("num_proposals", _is_count, _COUNT)
+        self._require(
+            "num_particles",
+            lambda m: _is_count(m) and m >= 2,
+            "a whole number of at least 2",
         )
 
 

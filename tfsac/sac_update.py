@@ -11,6 +11,7 @@ from tfsac.transition import Transition
 
 if TYPE_CHECKING:
     from tfsac.sac_agent import SAC
+    from tfsac.sql_agent import SoftQLearning
 
 __all__ = ["METRICS", "regress_critics", "update"]
 
@@ -85,7 +86,7 @@ def _update_critics(
 
 
 def regress_critics(
-    agent: "SAC", batch: Transition, target_q: tf.Tensor
+    agent: "SAC | SoftQLearning", batch: Transition, target_q: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """One gradient step of the critics towards their target.
 
