@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tfsac import cli_play, cli_plot, cli_serve, cli_train
+from tfsac.agent import Agent
 from tfsac.export import FORMATS
 
 __all__ = ["main"]
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         an error that the user can mend (one line on standard error says
         what was wrong), 130 after Ctrl-C, 143 after SIGTERM.
     """
-    args = _parser().parse_args(argv)
+    args = _parser(cli_train.algorithm(argv)).parse_args(argv)
     # TensorFlow's notes on instructions and GPUs are for who builds it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -81,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(agent_class: type[Agent]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tfsac",
         description="Soft Actor-Critic for TensorFlow and Keras 3.",
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    cli_train.add_options(command(cli_train.train))
+    cli_train.add_options(command(cli_train.train), agent_class)
 
     _add_episodes(command(_evaluate), episodes=50)
 

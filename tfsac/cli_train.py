@@ -11,16 +11,42 @@ import pathlib
 import re
 import signal
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tfsac.config import SACConfig
+import gymnasium
 
-if TYPE_CHECKING:
-    import gymnasium
+from tfsac.agent import Agent
+from tfsac.config import AgentConfig
+from tfsac.sac_agent import SAC
+from tfsac.sql_agent import SoftQLearning
 
-__all__ = ["Stopped", "add_options", "count", "import_module_of", "train"]
+__all__ = [
+    "ALGORITHMS",
+    "Stopped",
+    "add_options",
+    "algorithm",
+    "count",
+    "import_module_of",
+    "train",
+]
+
+ALGORITHMS: dict[str, type[Agent]] = {
+    "sac": SAC,
+    "sql": SoftQLearning,
+}
+_DEFAULT = "sac"
+# What a command that goes on with a run may give anew.
+_ANEW = {
+    "async_envs",
+    "checkpoint_every",
+    "command",
+    "env_timeout",
+    "max_env_restarts",
+    "out",
+    "steps",
+}
 
 
 class Stopped(Exception):
@@ -36,21 +62,22 @@ class Stopped(Exception):
 
 
 def train(args: argparse.Namespace) -> bool:
-    """Trains SAC on an environment, or goes on with an earlier run.
+    """Trains on an environment, or goes on with an earlier run.
 
     DIR gets checkpoints, and history.csv with a line for each epoch. If DIR
     holds a run already, however it ended, the same command goes on with it, up
     to N transitions in all. Ctrl-C and SIGTERM stop it after the step, saved.
     """
-    given = vars(args)
-    fields = [field.name for field in dataclasses.fields(SACConfig)]
-    config = SACConfig(
-        **{name: given[name] for name in fields if name in given}
-    )
-
     import tfsac
     from tfsac.saving import load_run
 
+    given = vars(args)
+    # Not type[Agent]: algorithms take the same arguments, which it does not.
+    agent_class: Any = ALGORITHMS[given.get("algorithm", _DEFAULT)]
+    fields = [field.name for field in dataclasses.fields(agent_class.CONFIG)]
+    config = agent_class.CONFIG(
+        **{name: given[name] for name in fields if name in given}
+    )
     import_module_of(args.env)
     out = pathlib.Path(args.out)
     epochs_so_far, start = 0, 0
@@ -67,7 +94,7 @@ def train(args: argparse.Namespace) -> bool:
         env = args.env
         if args.async_envs:
             env = _processes(env, num_envs)
-        agent = tfsac.SAC(
+        agent = agent_class(
             env, config, seed=given.get("seed", 0), num_envs=num_envs
         )
     signal_ = None
@@ -95,13 +122,11 @@ def import_module_of(env: str) -> None:
         importlib.import_module(module)
 
 
-def _processes(env: str, num_envs: int) -> "gymnasium.vector.VectorEnv":
+def _processes(env: str, num_envs: int) -> gymnasium.vector.VectorEnv:
     """Makes environments in processes of their own, deaf to Ctrl-C.
 
     A terminal sends it to all of them, and the step is to be finished.
     """
-    import gymnasium
-
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return gymnasium.make_vec(
@@ -115,18 +140,21 @@ def _processes(env: str, num_envs: int) -> "gymnasium.vector.VectorEnv":
         signal.signal(signal.SIGINT, before)
 
 
-def _require_same_run(agent: Any, given: dict[str, Any]) -> None:
+def _require_same_run(agent: Agent, given: dict[str, Any]) -> None:
     """Refuses options that differ from those of the run in DIR."""
+    [algorithm] = [k for k, v in ALGORITHMS.items() if v is type(agent)]
     saved = {
+        "algorithm": algorithm,
         "env": agent.env,
         "seed": agent.seed,
         "num_envs": agent.num_envs,
         **dataclasses.asdict(agent.config),
     }
-    for name in saved.keys() & given.keys():
-        if given[name] != saved[name]:
+    for name in sorted(given.keys() - _ANEW):
+        known = name if name in saved else "algorithm"
+        if name != known or given[name] != saved[name]:
             raise ValueError(
-                f"{given['out']} holds a run with {name}={saved[name]!r}. "
+                f"{given['out']} holds a run with {known}={saved[known]!r}. "
                 f"Received: {name}={given[name]!r}. Leave it out to go on with "
                 "that run, or give another --out."
             )
@@ -235,8 +263,23 @@ class _Interrupt:
 # Options ---------------------------------------------------------------------
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `train`; those not given are absent in the result."""
+def algorithm(argv: Sequence[str] | None) -> type[Agent]:
+    """The algorithm that a command line names, which decides its options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algorithm", nargs="?")
+    known, _ = parser.parse_known_args(argv)
+    return ALGORITHMS.get(known.algorithm, ALGORITHMS[_DEFAULT])
+
+
+def add_options(
+    parser: argparse.ArgumentParser, agent_class: type[Agent]
+) -> None:
+    """Adds the options of `train`; those not given are absent in the result.
+
+    Args:
+        parser: What to add them to.
+        agent_class: The algorithm, whose hyperparameters are options.
+    """
     parser.add_argument("env", metavar="ENV", help="a Gymnasium id")
     parser.add_argument(
         "--steps",
@@ -247,6 +290,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="the run's folder"
+    )
+    parser.add_argument(
+        "--algorithm",
+        choices=list(ALGORITHMS),
+        default=argparse.SUPPRESS,
+        help="what learns: Soft Actor-Critic or soft Q-learning, whose "
+        "hyperparameters `--algorithm sql --help` shows. Defaults to sac.",
     )
     parser.add_argument(
         "--seed",
@@ -288,9 +338,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="how often fresh environments take the place of those that "
         "failed. Defaults to 0.",
     )
-    group = parser.add_argument_group("hyperparameters")
-    types, helps = typing.get_type_hints(SACConfig), _field_help()
-    for field in dataclasses.fields(SACConfig):
+    config = agent_class.CONFIG
+    group = parser.add_argument_group(f"hyperparameters: {config.__name__}")
+    types, helps = typing.get_type_hints(config), _field_help(config)
+    for field in dataclasses.fields(config):
         kind: dict[str, Any] = {"metavar": "X"}
         if types[field.name] is bool:
             kind = {"action": argparse.BooleanOptionalAction}
@@ -304,10 +355,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _field_help() -> dict[str, str]:
+def _field_help(config: type[AgentConfig]) -> dict[str, str]:
     """What the "Args" of the classes' docstrings say of each field."""
     helps: dict[str, str] = {}
-    for class_ in reversed(SACConfig.__mro__[:-1]):
+    for class_ in reversed(config.__mro__[:-1]):
         doc = inspect.cleandoc(class_.__doc__ or "")
         section = doc.split("\nArgs:\n")[1].split("\n\n")[0]
         fields = re.findall(
