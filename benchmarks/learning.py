@@ -65,13 +65,14 @@ def train(args: argparse.Namespace, env: str, seed: int) -> None:
     import keras
     import tensorflow as tf
 
-    import tfsac
+    from tfsac.cli_train import ALGORITHMS
 
     if args.threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(args.threads)
         tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     began = time.perf_counter()
-    agent = tfsac.SAC(env, tfsac.SACConfig(**dict(args.config)), seed=seed)
+    algorithm = ALGORITHMS[args.algorithm]
+    agent = algorithm(env, algorithm.CONFIG(**dict(args.config)), seed=seed)
 
     def evaluate(epoch: int, logs: dict[str, Any]) -> None:
         result = agent.evaluate(
@@ -118,13 +119,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--eval-every", metavar="N", type=int, default=10_000)
     parser.add_argument("--eval-episodes", metavar="N", type=int, default=10)
     parser.add_argument("--eval-seed", metavar="S", type=int, default=0)
+    parser.add_argument("--algorithm", choices=["sac", "sql"], default="sac")
     parser.add_argument(
         "--config",
         metavar="NAME=VALUE",
         type=_setting,
         nargs="+",
         default=[],
-        help="fields of SACConfig, such as learning_rate=1e-3",
+        help="hyperparameters, such as learning_rate=1e-3",
     )
     parser.add_argument(
         "--jobs", metavar="J", type=int, default=1, help="runs at a time"
@@ -191,13 +193,17 @@ def _append(out: pathlib.Path, row: dict[str, Any]) -> None:
 
 def _describe(args: argparse.Namespace, runs: list[tuple[str, int]]) -> None:
     """Adds an entry for these runs to the description beside the CSV."""
-    from tfsac.config import SACConfig
+    from tfsac.cli_train import ALGORITHMS
 
-    config = dataclasses.asdict(SACConfig(**dict(args.config)))
+    config = ALGORITHMS[args.algorithm].CONFIG(**dict(args.config))
     path = args.out.with_suffix(".json")
     entries = json.loads(path.read_text()) if path.exists() else []
     runs = [f"{env} seed {seed}" for env, seed in runs]
-    entries.append({**common.describe(), "runs": runs, "config": config})
+    settings = {
+        "algorithm": args.algorithm,
+        "config": dataclasses.asdict(config),
+    }
+    entries.append({**common.describe(), "runs": runs, **settings})
     path.write_text(json.dumps(entries, indent=1) + "\n")
 
 

@@ -99,18 +99,21 @@ def pin(threads: int) -> list[int]:
     return cores
 
 
-def make_agent(sizes: Sizes, rows: int = 10_000, **config: Any) -> Any:
+def make_agent(
+    sizes: Sizes, rows: int = 10_000, algorithm: str = "sac", **config: Any
+) -> Any:
     """Makes an agent of these sizes, and fills its replay buffer.
 
     Args:
         sizes: Of spaces, networks and batches.
         rows: Random transitions in replay, which holds no more.
-        **config: Other fields of `SACConfig`.
+        algorithm: "sac" or "sql".
+        **config: Other hyperparameters.
     """
     import gymnasium
     import numpy as np
 
-    import tfsac
+    from tfsac.cli_train import ALGORITHMS
 
     spaces = (
         gymnasium.spaces.Box(-np.inf, np.inf, (sizes.observation,)),
@@ -123,7 +126,8 @@ def make_agent(sizes: Sizes, rows: int = 10_000, **config: Any) -> Any:
         "batch_size": sizes.batch,
         "replay_capacity": rows,
     } | config
-    agent = tfsac.SAC(spaces, tfsac.SACConfig(**config), seed=0)
+    agent_class = ALGORITHMS[algorithm]
+    agent = agent_class(spaces, agent_class.CONFIG(**config), seed=0)
     agent.replay.insert(
         random_transitions(rows, sizes.observation, sizes.action)
     )

@@ -2,10 +2,12 @@
 
     python benchmarks/train_step.py --out benchmarks/results/train_step.csv
 
-Sizes of HalfCheetah: observations 17, actions 6, hidden layers 256 and 256,
-batch 256. Each number of threads runs in a process of its own, pinned to as
-many cores. In it all cases run in turn, round after round, so that a change in
-the machine meets all of them; the numbers are medians over rounds.
+Sizes of HalfCheetah: observations 17, actions 6, hidden layers 256 and 256, and
+the algorithm's own batch: 256 for SAC; 64 for soft Q-learning, which looks at 96
+actions in each state of it (`--algorithm sql`). Each number of threads runs in
+a process of its own, pinned to as many cores. In it all cases run in turn,
+round after round, so that a change in the machine meets all of them; the
+numbers are medians over rounds.
 
 - "eager", "graph", "xla": the train step on TensorFlow's own ops, on batches
   that are there already;
@@ -26,7 +28,7 @@ from typing import Any
 import common
 import steps
 
-SIZES = steps.Sizes()
+SIZES = {"sac": steps.Sizes(), "sql": steps.Sizes(batch=64)}
 
 
 def main() -> None:
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--updates", type=int, nargs="+", default=[1, 8, 20])
     parser.add_argument("--modes", nargs="+", help="defaults to all")
+    parser.add_argument("--algorithm", choices=list(SIZES), default="sac")
     args = parser.parse_args()
     rows = steps.in_processes(measure, args.threads, args)
     common.write_csv(args.out, rows)
@@ -48,7 +51,8 @@ def measure(threads: int, args: argparse.Namespace) -> list[dict]:
     steps.require_kernels()
     load = os.getloadavg()[0]
     peak = common.fma_peak(threads)
-    calls = _calls(args.updates)
+    calls = _calls(args.algorithm, args.updates)
+    flops = {"sac": step_flops, "sql": sql_flops}[args.algorithm]()
     if args.modes:
         calls = {c: call for c, call in calls.items() if c[0] in args.modes}
     steps.warm_up(calls)
@@ -57,8 +61,9 @@ def measure(threads: int, args: argparse.Namespace) -> list[dict]:
     seconds = steps.in_turn(calls, args.rounds, args.seconds, name)
     for (mode, updates), times in seconds.items():
         ms = [1e3 * t / updates for t in times]
-        median, floor = statistics.median(ms), 1e-6 * step_flops() / peak
+        median, floor = statistics.median(ms), 1e-6 * flops / peak
         row = {
+            "algorithm": args.algorithm,
             "mode": mode,
             "updates": updates,
             "threads": threads,
@@ -80,18 +85,21 @@ def measure(threads: int, args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def _calls(all_updates: list[int]) -> dict[tuple[str, int], steps.Call]:
+def _calls(
+    algorithm: str, all_updates: list[int]
+) -> dict[tuple[str, int], steps.Call]:
     """Returns (mode, K) to a call that runs K updates and waits for them."""
     from tfsac import mlp, step
 
     # One each, so that no step changes what another one sees.
     modes = ("eager", "graph", "xla", "kernels", "update")
-    agents = {m: steps.make_agent(SIZES, rows=100_000) for m in modes}
+    sizes = SIZES[algorithm]
+    agents = {m: steps.make_agent(sizes, 100_000, algorithm) for m in modes}
     agents["graph"].compile(jit_compile=False)
     update = agents["update"].update
     calls = {}
     for updates in all_updates:
-        batches = agents["update"].replay.sample(updates, SIZES.batch)
+        batches = agents["update"].replay.sample(updates, sizes.batch)
         with mlp.tensorflow_only():
             functions = {
                 "eager": functools.partial(_eager, agents["eager"]),
@@ -117,27 +125,44 @@ def _eager(agent: Any, batches: Any) -> Any:
 
 
 def step_flops(
-    observation: int = SIZES.observation,
-    action: int = SIZES.action,
-    hidden: int = SIZES.hidden,
-    batch: int = SIZES.batch,
-    critics: int = SIZES.critics,
+    observation: int = SIZES["sac"].observation,
+    action: int = SIZES["sac"].action,
+    hidden: int = SIZES["sac"].hidden,
+    batch: int = SIZES["sac"].batch,
+    critics: int = SIZES["sac"].critics,
 ) -> int:
-    """Multiplications and additions in one update's matrix products."""
-    actor_layers = [(observation, hidden), (hidden, hidden)]
-    critic_layers = [(observation + action, hidden), (hidden, hidden)]
-    actor = [*actor_layers, (hidden, 2 * action)]
-    critic = [*critic_layers, (hidden, 1)]
-
-    def flops(layers: list[tuple[int, int]]) -> int:
-        return sum(2 * batch * rows * columns for rows, columns in layers)
-
+    """Multiplications and additions in one SAC update's matrix products."""
+    actor = _layers(observation, hidden, 2 * action)
+    critic = _layers(observation + action, hidden, 1)
     # Forward for a', the actor's loss and Q' each; a gradient costs as much
     # again for the weights and as much for the inputs, which the first layer
     # does not need where they are data.
-    of_actor = 4 * flops(actor) - flops(actor[:1])
-    of_critic = 6 * flops(critic) - flops(critic[:1])
-    return of_actor + critics * of_critic
+    of_actor = 4 * _flops(actor) - _flops(actor[:1])
+    of_critic = 6 * _flops(critic) - _flops(critic[:1])
+    return batch * (of_actor + critics * of_critic)
+
+
+def sql_flops(
+    sizes: steps.Sizes = SIZES["sql"], particles: int = 32, proposals: int = 64
+) -> int:
+    """The same of an update of soft Q-learning."""
+    actor = _layers(
+        sizes.observation + sizes.action, sizes.hidden, sizes.action
+    )
+    critic = _layers(sizes.observation + sizes.action, sizes.hidden, 1)
+    of_actor = particles * (3 * _flops(actor) - _flops(actor[:1]))
+    of_critic = (proposals + 2 * particles + 3) * _flops(critic)
+    of_critic -= _flops(critic[:1])
+    return sizes.batch * (of_actor + sizes.critics * of_critic)
+
+
+def _layers(inputs: int, hidden: int, outputs: int) -> list[tuple[int, int]]:
+    return [(inputs, hidden), (hidden, hidden), (hidden, outputs)]
+
+
+def _flops(layers: list[tuple[int, int]]) -> int:
+    """Of a forward pass of one row."""
+    return sum(2 * rows * columns for rows, columns in layers)
 
 
 if __name__ == "__main__":
