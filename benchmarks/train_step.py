@@ -3,10 +3,10 @@
     python benchmarks/train_step.py --out benchmarks/results/train_step.csv
 
 Sizes of HalfCheetah: observations 17, actions 6, hidden layers 256 and 256, and
-the algorithm's own batch: 256 for SAC; 64 for soft Q-learning, which looks at 96
-actions in each state of it (`--algorithm sql`). Each number of threads runs in
-a process of its own, pinned to as many cores. In it all cases run in turn,
-round after round, so that a change in the machine meets all of them; the
+the algorithm's own batch: 256 for SAC; 64 for soft Q-learning (`--algorithm
+sql`), which looks at 96 actions in each state of it. Each number of threads
+runs in a process of its own, pinned to as many cores. In it all cases run in
+turn, round after round, so that a change in the machine meets all of them; the
 numbers are medians over rounds.
 
 - "eager", "graph", "xla": the train step on TensorFlow's own ops, on batches

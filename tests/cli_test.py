@@ -20,7 +20,6 @@ from absl.testing import parameterized
 
 import tfsac
 from tfsac import cli, cli_train
-from tfsac.config import SACConfig
 
 COMMAND = [
     sys.executable,
@@ -131,6 +130,27 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(code, 0, msg=errors)
             signatures = tf.saved_model.load(output.strip()).signatures
             self.assertIn("train", signatures)
+
+    def test_soft_q_learning(self):
+        small = [*SMALL, "--num-particles", 4, "--num-proposals", 8]
+        options = ["--algorithm", "sql", *small]
+        code, _, errors = self.train("Pendulum-v1", 60, *options)
+        self.assertEqual(code, 0, msg=errors)
+        self.assertIsInstance(tfsac.load(self.out), tfsac.SoftQLearning)
+
+        go_on = ["train", "Pendulum-v1", "--steps", 80, "--out", self.out]
+        for option in ("--algorithm sac", "--target-entropy -1"):
+            code, _, errors = call(*go_on, *option.split())
+            self.assertEqual(code, 2)
+            self.assertIn("holds a run with algorithm='sql'", errors)
+        code, output, errors = call(*go_on)  # it knows what it is
+        self.assertEqual(code, 0, msg=errors)
+        self.assertIn("80 of 80 steps", output)
+        code, output, errors = call("evaluate", self.out, "--episodes", 1)
+        self.assertEqual(code, 0, msg=errors)
+        self.assertIn("episode_length 200", output)
+        code, output, errors = call("export", self.out, self.out / "exported")
+        self.assertEqual(code, 0, msg=errors)
 
     @parameterized.parameters((signal.SIGINT, 130), (signal.SIGTERM, 143))
     def test_a_signal_stops_saves_and_can_go_on(self, number, exit_code):
@@ -265,16 +285,31 @@ class InfoTest(tf.test.TestCase):
 
 
 class OptionsTest(parameterized.TestCase, tf.test.TestCase):
-    """Options come from `SACConfig`, and a wrong one gets one line."""
+    """Options are fields of the config, and a wrong one gets one line."""
 
-    def test_help_names_every_field_with_its_description(self):
-        code, output, _ = call("train", "--help")
+    @parameterized.parameters(
+        ("", tfsac.SACConfig, "upper bound on the same. Defaults to `2.0`."),
+        (
+            "--algorithm sac",
+            tfsac.SACConfig,
+            "B, transitions in one update. Defaults to `256`.",
+        ),
+        (
+            "--algorithm sql",
+            tfsac.SQLConfig,
+            "B, transitions in one update. Defaults to `64`.",
+        ),
+    )
+    def test_help_names_every_field_with_its_description(
+        self, algorithm, config, help_
+    ):
+        code, output, _ = call("train", *algorithm.split(), "--help")
         self.assertEqual(code, 0)
         text = " ".join(output.split())
-        for field in dataclasses.fields(SACConfig):
-            self.assertIn(f"--{field.name.replace('_', '-')}", text)
+        for field in dataclasses.fields(config):
+            self.assertIn(f"--{field.name.replace('_', '-')} ", text)
         self.assertIn("gamma, in [0, 1]. Defaults to `0.99`.", text)
-        self.assertIn("upper bound on the same. Defaults to `2.0`.", text)
+        self.assertIn(help_, text)
 
     @parameterized.parameters(
         ("--discount=0.5", "discount", 0.5),
@@ -290,7 +325,7 @@ class OptionsTest(parameterized.TestCase, tf.test.TestCase):
     )
     def test_option_becomes_a_field(self, option, name, value):
         parser = argparse.ArgumentParser()
-        cli_train.add_options(parser)
+        cli_train.add_options(parser, tfsac.SAC)
         args = parser.parse_args(["E", "--steps=1", "--out=o", option])
         self.assertEqual(getattr(args, name), value)
         self.assertIs(type(getattr(args, name)), type(value))
@@ -305,6 +340,13 @@ class OptionsTest(parameterized.TestCase, tf.test.TestCase):
         ("train E --out o --steps 9 --hidden-units 8,", "comma-separated int"),
         ("train E --out o --steps 9 --discoun 0.9", "--discoun"),
         ("train NoSuchEnv-v0 --out o --steps 9", "NoSuchEnv"),
+        ("train E --out o --steps 9 --algorithm dqn", "'dqn'"),
+        ("train E --out o --steps 9 --algorithm", "expected one argument"),
+        ("train E --out o --steps 9 --num-particles 9", "--num-particles"),
+        (
+            "train E --out o --steps 9 --algorithm sql --log-std-min 1",
+            "--log-std-min",
+        ),
         ("train CartPole-v1 --out o --steps 9", "continuous actions"),
         ("evaluate no/such/run", "no/such/run"),
         ("evaluate o --episodes none", "at least 1. Received: 'none'"),

@@ -62,13 +62,52 @@ class SACConfigTest(parameterized.TestCase, tf.test.TestCase):
         with self.assertRaises(dataclasses.FrozenInstanceError):
             tfsac.SACConfig().tau = 0.1
 
-    def test_each_field_is_documented_with_its_default(self):
-        doc = " ".join(inspect.getdoc(tfsac.SACConfig).split())
-        for field in dataclasses.fields(tfsac.SACConfig):
-            self.assertIn(f" {field.name}: ", doc)
-        self.assertEqual(
-            doc.count("Defaults to"), len(dataclasses.fields(tfsac.SACConfig))
-        )
+
+class SQLConfigTest(parameterized.TestCase, tf.test.TestCase):
+    def test_defaults(self):
+        config = tfsac.SQLConfig()
+        self.assertEqual(config.temperature, 0.1)
+        self.assertEqual(config.num_particles, 32)
+        self.assertEqual(config.num_proposals, 64)
+        self.assertEqual(config.batch_size, 64)
+        shared = dataclasses.asdict(tfsac.AgentConfig(batch_size=64))
+        self.assertContainsSubset(shared, dataclasses.asdict(config))
+
+    @parameterized.parameters(
+        ({"discount": 1.5}, r"SQLConfig.discount .*\[0, 1\].*discount=1.5"),
+        ({"temperature": None}, "above 0. Received: temperature=None"),
+        ({"temperature": 0}, "temperature=0"),
+        ({"num_particles": 1}, "at least 2. Received: num_particles=1"),
+        ({"num_proposals": 0}, "num_proposals=0"),
+    )
+    def test_a_value_out_of_its_range_is_named(self, fields, message):
+        with self.assertRaisesRegex(ValueError, message):
+            tfsac.SQLConfig(**fields)
+
+
+class DocumentationTest(parameterized.TestCase, tf.test.TestCase):
+    @parameterized.parameters(
+        tfsac.AgentConfig, tfsac.SACConfig, tfsac.SQLConfig
+    )
+    def test_each_own_field_is_documented_with_its_default(self, config):
+        doc = " ".join(inspect.getdoc(config).split())
+        own = config.__annotations__
+        for name in own:
+            self.assertIn(f" {name}: ", doc)
+            self.assertIn(f"Defaults to `{_literal(config, name)}`", doc)
+        self.assertEqual(doc.count("Defaults to"), len(own))
+
+
+def _literal(config, name):
+    """How the documentation writes a field's default."""
+    [default] = [
+        f.default for f in dataclasses.fields(config) if f.name == name
+    ]
+    if isinstance(default, str):
+        return f'"{default}"'
+    if default == 3e-4:
+        return "3e-4"
+    return f"{default:_}" if type(default) is int else str(default)
 
 
 if __name__ == "__main__":
