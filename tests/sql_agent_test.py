@@ -59,8 +59,8 @@ class FitTest(parameterized.TestCase, tf.test.TestCase):
     def test_the_logs(self):
         agent = make(counting_env.ID)
         history = fit(agent, 20, validation_episodes=1).history
-        self.assertEqual(tuple(history)[: len(LEARNED)], LEARNED)
-        self.assertIn("val_episode_return", history)
+        expected = {*LEARNED, "episode_return", "val_episode_return"}
+        self.assertContainsSubset(expected, history.keys())
         for name in LEARNED:
             self.assertTrue(np.isfinite(history[name]).all(), msg=name)
 
