@@ -5,17 +5,19 @@ import pathlib
 import re
 
 import tensorflow as tf
+from absl.testing import parameterized
 
 from tfsac import tabular
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-class EquationsTest(tf.test.TestCase):
-    def test_each_equation_names_a_line_of_the_code(self):
-        text = (ROOT / "docs" / "sac.md").read_text()
+class EquationsTest(parameterized.TestCase, tf.test.TestCase):
+    @parameterized.parameters(("sac.md", 9), ("sql.md", 11))
+    def test_each_equation_names_a_line_of_the_code(self, document, count):
+        text = (ROOT / "docs" / document).read_text()
         rows = re.findall(r"\| `(\w+\.py)` `(\w+)` \| `(.+?)` \|$", text, re.M)
-        self.assertLen(rows, 9)
+        self.assertLen(rows, count)
         for file, function, line in rows:
             source = (ROOT / "tfsac" / file).read_text()
             bodies = {
@@ -25,17 +27,24 @@ class EquationsTest(tf.test.TestCase):
             }
             self.assertIn(line, bodies[function], msg=f"{file} {function}")
 
-    def test_each_logged_key_has_a_formula(self):
-        text = (ROOT / "docs" / "sac.md").read_text()
-        section = text.split("## What the logs mean")[1].split("\n## ")[0]
-        documented = re.findall(r"^\| `(\w+)` \|", section, re.M)
-        self.assertCountEqual(
-            documented,
+    @parameterized.parameters(
+        (
+            "sac.md",
             "loss critic_loss actor_loss temperature_loss alpha entropy q_mean "
             "episode_return episode_length env_steps steps_per_second "
             "env_restarts "
-            "val_episode_return".split(),
-        )
+            "val_episode_return",
+        ),
+        (
+            "sql.md",
+            "loss critic_loss stein_gradient alpha entropy q_mean value_mean",
+        ),
+    )
+    def test_each_logged_key_has_a_formula(self, document, keys):
+        text = (ROOT / "docs" / document).read_text()
+        section = text.split("## What the logs mean")[1].split("\n## ")[0]
+        documented = re.findall(r"^\| `(\w+)` \|", section, re.M)
+        self.assertCountEqual(documented, keys.split())
 
     def test_each_equation_of_maximum_entropy_has_a_function_and_a_test(self):
         text = (ROOT / "docs" / "maximum-entropy.md").read_text()

@@ -83,6 +83,7 @@ class ImportsTest(tf.test.TestCase):
             "env": ("tensorflow", "keras", "tfsac.sac", "tfsac.agent"),
             "replay": ("tfsac.sac", "tfsac.agent", "tfsac.env", "keras"),
             "sac": ("keras", "gymnasium", "tfsac.env", "tfsac.agent"),
+            "sql": ("keras", "gymnasium", "tfsac.env", "tfsac.agent"),
             "tabular": ("tensorflow", "keras", "gymnasium", "tfsac.sac"),
             "mdp": ("tensorflow", "keras", "gymnasium", "tfsac"),
         }.items():
