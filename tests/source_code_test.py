@@ -1,6 +1,7 @@
 """The project's own rules, as tests over its files."""
 
 import ast
+import dataclasses
 import inspect
 import operator
 import pathlib
@@ -164,6 +165,8 @@ class DocumentationTest(parameterized.TestCase, tf.test.TestCase):
 
     def _check_arguments(self, name, function):
         doc = inspect.getdoc(function)
+        if dataclasses.is_dataclass(function):  # which inherits arguments
+            doc = "\n".join(map(inspect.getdoc, function.__mro__))
         signature = inspect.signature(function)
         for argument in signature.parameters.values():
             variadic = (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)

@@ -101,9 +101,9 @@ class SamplerPolicy(BoxPolicy):
         return nan_where(rows, self.scale.to_env(action)), log_prob
 
     def _log_prob(self, rows: np.ndarray, actions: np.ndarray) -> tf.Tensor:
-        return self._log_density(
-            policy.bounded(rows), tf.cast(actions, tf.float32)
-        )
+        unit = tf.cast(actions, tf.float32)
+        log_density = self._log_density(policy.bounded(rows), unit)
+        return tf.cast(log_density, tf.float64)
 
     def _log_density(self, rows: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
         """(Q(s, a) - V(s)) / alpha, `[B]`, of actions `[B, A]`."""
