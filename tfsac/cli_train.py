@@ -20,6 +20,7 @@ import gymnasium
 from tfsac.agent import Agent
 from tfsac.config import AgentConfig
 from tfsac.sac_agent import SAC
+from tfsac.saving import load_run
 from tfsac.sql_agent import SoftQLearning
 
 __all__ = [
@@ -68,9 +69,6 @@ def train(args: argparse.Namespace) -> bool:
     holds a run already, however it ended, the same command goes on with it, up
     to N transitions in all. Ctrl-C and SIGTERM stop it after the step, saved.
     """
-    import tfsac
-    from tfsac.saving import load_run
-
     given = vars(args)
     # Not type[Agent]: algorithms take the same arguments, which it does not.
     agent_class: Any = ALGORITHMS[given.get("algorithm", _DEFAULT)]
