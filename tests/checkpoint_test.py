@@ -132,9 +132,12 @@ class ResumeTest(parameterized.TestCase, tf.test.TestCase):
         self.assert_same_run(make, [12, 9])
         opened[0].close()
 
-    def test_compiled(self):
+    @parameterized.parameters(tfsac.SAC, tfsac.SoftQLearning)
+    def test_compiled(self, algorithm):
         def make():
-            return small_agent.make(wandering_env.ID, jit_compile=True)
+            return small_agent.make(
+                wandering_env.ID, algorithm=algorithm, jit_compile=True
+            )
 
         self.assert_same_run(make, [45])
 

@@ -1,8 +1,10 @@
 """The soft Q-learning agent as its users meet it."""
 
+import json
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import counting_env
 import export_test
@@ -170,6 +172,33 @@ class SaveTest(tf.test.TestCase):
             agent.log_prob(rows, results["actions"]),
             atol=1e-3,
         )
+
+    def test_other_formats_act_alike(self):
+        agent = learned()
+        folder = pathlib.Path(self.get_temp_dir())
+        for format in ("litert", "onnx"):
+            path = agent.export(folder / format, format)
+            report = json.loads(pathlib.Path(path, "parity.json").read_text())
+            self.assertLess(report["ordinary"]["worst_difference"], 1e-5)
+            self.assertTrue(report["extreme"]["finite_and_in_bounds"])
+
+    def test_native_code_is_refused(self):
+        agent = learned()
+        with self.assertRaisesRegex(ValueError, "Export it as tf_saved_model"):
+            agent.export(pathlib.Path(self.get_temp_dir(), "c"), "native")
+
+    def test_the_exported_agent_learns_alike(self):
+        agent = learned()
+        path = agent.export(pathlib.Path(self.get_temp_dir(), "t"), "trainable")
+        model = tf.saved_model.load(path)
+        batch = agent.replay.sample(1, agent.config.batch_size)
+        fields = batch._asdict()
+        for unused in ("truncated", "env_index"):
+            fields.pop(unused)
+        metrics = model.signatures["train"](**fields)
+        with mock.patch.object(agent.replay, "sample", lambda *_: batch):
+            expected = dict(agent.update())
+        self.assertAllClose(metrics, expected, rtol=1e-5)
 
 
 class OwnModelsTest(tf.test.TestCase):

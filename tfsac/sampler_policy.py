@@ -55,7 +55,13 @@ class SamplerPolicy(BoxPolicy):
         self.critic = critic
         self.log_alpha = log_alpha
         self._candidates = _spread_noise(_CANDIDATES, len(scale.low))
-        self._normalisers = _spread_noise(_NORMALISERS, len(scale.low))
+        # As numbers, so that where it is exported to needs no error function.
+        self._normalisers = [
+            each.numpy()
+            for each in sql.uniform_proposals(
+                tf.constant(_spread_noise(_NORMALISERS, len(scale.low)))
+            )
+        ]
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -109,8 +115,9 @@ class SamplerPolicy(BoxPolicy):
         """(Q(s, a) - V(s)) / alpha, `[B]`, of actions `[B, A]`."""
         alpha = tf.exp(self.log_alpha)
         q = tf.reduce_min(self.critic((rows, action)), axis=0)
-        noise = _for_each(rows, self._normalisers)
-        proposals, log_density = sql.uniform_proposals(noise)
+        proposals, log_density = (
+            _for_each(rows, each) for each in self._normalisers
+        )
         q_of_all = each_q(self.critic, rows, proposals)
         return (q - sql.soft_value(q_of_all, log_density, alpha)) / alpha
 
@@ -121,6 +128,6 @@ def _spread_noise(count: int, size: int) -> np.ndarray:
     return tf.math.ndtri(uniform).numpy()
 
 
-def _for_each(rows: tf.Tensor, noise: np.ndarray) -> tf.Tensor:
-    """The same noise `[M, A]` for each row, `[B, M, A]`."""
-    return tf.repeat(noise[np.newaxis], tf.shape(rows)[0], axis=0)
+def _for_each(rows: tf.Tensor, constants: np.ndarray) -> tf.Tensor:
+    """The same constants `[M, ...]` for each row, `[B, M, ...]`."""
+    return tf.repeat(constants[np.newaxis], tf.shape(rows)[0], axis=0)
