@@ -74,7 +74,7 @@ class CompiledStepTest(tf.test.TestCase):
             path.name.split("__XlaMustCompile")[0].split(".")[1]
             for path in dump.glob("*.before_optimizations.txt")
         ]
-        expected = ["a_inference_run"]
+        expected = ["a_inference_updates"]
         if not ops.loaded():  # which explore without TensorFlow
             expected.append("a_inference__sample")
         self.assertCountEqual(

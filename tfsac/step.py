@@ -34,14 +34,14 @@ def compile_step(
     # of K = 1 into the caller's thread, which then is one more than there are
     # cores: the kernels' helpers are threads of TensorFlow's.
     count = tf.constant(batches.reward.shape[0])
-    function = tf.function(
-        lambda count, *fields: run(agent, count, Transition(*fields)),
-        jit_compile=agent.jit_compile,
-        autograph=False,
-    )
+
+    @tf.function(jit_compile=agent.jit_compile, autograph=False)
+    def updates(count: tf.Tensor, *fields: tf.Tensor) -> tf.Tensor:
+        return run(agent, count, Transition(*fields))
+
     # Some 50 variables are captured. To look at each of them for a tape, and
     # at the arguments' signature, would take 6% of a call with K = 1.
-    concrete = function.get_concrete_function(count, *batches)
+    concrete = updates.get_concrete_function(count, *batches)
     call, captured = concrete.inference_fn.call_flat, concrete.captured_inputs
     return lambda batches: call(count, *batches, *captured)[0]
 
