@@ -162,7 +162,7 @@ class SavingTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(loaded.critic.units, 7)
         self.assertEmpty(changed(state(agent), state(loaded)))
         self.assertIsNot(loaded.target_critic, loaded.critic)
-        with self.assertRaisesRegex(TypeError, "Unregistered"):
+        with self.assertRaisesRegex(ValueError, "Unregistered"):
             tfsac.load(path)
 
     def test_weights_alone(self):

@@ -38,6 +38,13 @@ __all__ = ["Checkpoint", "Checkpoints"]
 
 _FORMAT = 1
 _REPLAY = "replay"
+_CONTENT = {  # of a manifest
+    "versions": dict,
+    "env_steps": int,
+    "epoch": dict,
+    "callbacks": dict,
+    "files": dict,
+}
 
 _NUMBER = re.compile(r"checkpoint-(\d+)\.")
 
@@ -93,9 +100,13 @@ class Checkpoint:
     ) -> None:
         """Gives callbacks what they remembered, after `on_train_begin`."""
         arrays = {}
-        if f"{self._name}.npz" in self.content["files"]:
-            with np.load(self._folder / f"{self._name}.npz") as loaded:
-                arrays = dict(loaded)
+        path = self._folder / f"{self._name}.npz"
+        if path.name in self.content["files"]:
+            try:
+                with np.load(path, allow_pickle=False) as loaded:
+                    arrays = dict(loaded)
+            except Exception as error:  # of many kinds, as NumPy does not check
+                _damaged(path, f"{type(error).__name__}: {error}")
         restore_callbacks(callbacks, self.content["callbacks"], arrays)
 
 
@@ -348,8 +359,13 @@ def _decode(path: pathlib.Path) -> dict[str, Any]:
         is_whole = False
     if not is_whole:
         _damaged(path, "its checksum is not that of its content")
-    if content["format"] != _FORMAT:
-        _damaged(path, f"format {content['format']}, expected {_FORMAT}")
+    if not isinstance(content, dict):
+        _damaged(path, "its content is no JSON object")
+    if content.get("format") != _FORMAT:
+        _damaged(path, f"format {content.get('format')}, expected {_FORMAT}")
+    for name, kind in _CONTENT.items():
+        if not isinstance(content.get(name), kind):
+            _damaged(path, f"{name!r} is missing or no {kind.__name__}")
     return content
 
 

@@ -25,6 +25,9 @@ _CHUNK = 1 << 20
 # The most JSON that is read; a large agent has some kilobytes.
 _MAX_CONFIG_BYTES = 16 << 20
 
+# What zipfile raises; OSError where a file says to read before its begin.
+_DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError)
+
 
 def check(
     path: pathlib.Path, custom_objects: dict[str, Any] | None = None
@@ -43,20 +46,21 @@ def check(
     Raises:
         ValueError: If it is refused.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(archive, path.stat().st_size)
-            config = _read_config(archive)
-            weights = archive.read(_WEIGHTS)
-        _check_datasets(weights)
-        _check_declared(config, custom_objects, len(weights))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ValueError(
-            f"{path}: expected an agent that agent.save wrote. Received: a "
-            f"damaged or foreign file ({error})."
-        ) from error
-    except _Refused as error:
-        raise ValueError(f"{path}: refused, because {error}.") from error
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                _check_members(archive, path.stat().st_size)
+                config = _read_config(archive)
+                weights = archive.read(_WEIGHTS)
+            _check_datasets(weights)
+            _check_declared(config, custom_objects, len(weights))
+        except _DAMAGED as error:
+            raise ValueError(
+                f"{path}: expected an agent that agent.save wrote. Received: a "
+                f"damaged or foreign file ({error})."
+            ) from error
+        except _Refused as error:
+            raise ValueError(f"{path}: refused, because {error}.") from error
 
 
 def check_config(

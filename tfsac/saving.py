@@ -26,6 +26,16 @@ _AgentT = TypeVar("_AgentT", bound="Agent")
 _AGENT = "agent.keras"
 _REPLAY = "replay"
 
+# What Keras raises of a config that is none, as well as ValueError.
+_FROM_KERAS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+)
+
 
 def save(
     agent: "Agent",
@@ -225,11 +235,19 @@ def _load_agent(
     from tfsac.agent import Agent  # agent.py imports this file
 
     agent: Any
-    if file.is_file():
-        keras_file.check(file, custom_objects)
-        agent = keras.saving.load_model(file, custom_objects, safe_mode=True)
-    else:
-        agent = export_trainable.load(file, custom_objects)
+    try:
+        if file.is_file():
+            keras_file.check(file, custom_objects)
+            agent = keras.saving.load_model(
+                file, custom_objects, safe_mode=True
+            )
+        else:
+            agent = export_trainable.load(file, custom_objects)
+    except _FROM_KERAS as error:
+        raise ValueError(
+            f"Expected a file that tfsac wrote. Received: {str(file)!r}, of "
+            f"which Keras makes no agent: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(agent, Agent):
         raise ValueError(
             "Expected a file that tfsac wrote. Received: "
