@@ -31,6 +31,7 @@ from tfsac import tabular
 from tfsac.checked_env import EnvError
 from tfsac.config import AgentConfig, SACConfig, SQLConfig
 from tfsac.networks import Actor, Critic
+from tfsac.not_finite import NotFiniteError
 from tfsac.ops import warn_without_kernels
 from tfsac.replay import ReplayBuffer
 from tfsac.sac_agent import SAC
@@ -47,6 +48,7 @@ __all__ = [
     "AgentConfig",
     "Critic",
     "EnvError",
+    "NotFiniteError",
     "ReplayBuffer",
     "SACConfig",
     "SQLConfig",

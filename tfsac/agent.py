@@ -1,5 +1,6 @@
 """What every agent is: a Keras model that trains on environments."""
 
+import collections
 import inspect
 import math
 import os
@@ -99,6 +100,7 @@ class Agent(EnvTrainer):
         self.learning_noise = NoiseStream(self._seeds.learning)
         self._random_actions = np.random.default_rng(self._seeds.random_actions)
         self.progress = Progress()
+        self.last_batches = collections.deque(maxlen=2 if config.overlap else 1)
 
     def _set_temperature(self, alpha: float, is_learned: bool) -> None:
         self.log_alpha = self.add_weight(
@@ -202,6 +204,7 @@ class Agent(EnvTrainer):
         if updates is None:
             updates = self.config.updates_per_call
         batches = self.replay.sample(updates, self.config.batch_size)
+        self.last_batches.append(batches)
         if updates not in self._steps:
             # Here, since Keras and TensorFlow keep much of what is set, such
             # as the device, for each thread by itself.

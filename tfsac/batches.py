@@ -1,5 +1,6 @@
 """Keras batches: one call of the train step each, run and reported."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -8,6 +9,8 @@ import keras
 import numpy as np
 
 from tfsac.epoch import Epoch
+from tfsac.not_finite import not_finite
+from tfsac.spaces import all_finite
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
@@ -38,6 +41,7 @@ class Batches:
         self._transitions = agent.config.train_every
         self._listeners = list(filter(_hears_of_batches, callbacks))
         self._has_begun_to_learn = False
+        self._metrics: Mapping[str, float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -51,8 +55,8 @@ class Batches:
         pass
 
     def explore(self, observation: np.ndarray) -> np.ndarray:
-        """Actions to learn from, for rows `[E, O]`."""
-        return self._agent.explore(observation)
+        """Actions to learn from, for rows `[E, O]`; finite ones."""
+        return self._finite(self._agent.explore(observation))
 
     def are_due(self) -> bool:
         """Whether there are transitions for another call."""
@@ -65,6 +69,14 @@ class Batches:
 
     def finish(self) -> None:
         """Waits for what has been begun; here nothing has."""
+
+    def _finite(self, actions: np.ndarray) -> np.ndarray:
+        # By weights that are NaN: this is how it is noticed at once.
+        if not all_finite(actions):
+            raise not_finite(
+                self._agent, f"the action {actions}", self._metrics
+            )
+        return actions
 
     def _begin(self) -> None:
         for callback in self._listeners:
@@ -81,12 +93,17 @@ class Batches:
 
     def _end(self, metrics: Mapping[str, float]) -> None:
         self._answer()
+        self._metrics = metrics
         self._epoch.learned.add(metrics.values())
         if self._listeners:
             logs = dict(metrics)
             for callback in self._listeners:
                 callback.on_train_batch_end(self._epoch.calls, logs=logs)
         self._epoch.calls += 1
+        # Unless a callback has asked to stop, as TerminateOnNaN does.
+        finite = all(map(math.isfinite, metrics.values()))
+        if not finite and not self._agent.stop_training:
+            raise not_finite(self._agent, "a loss that is not", metrics)
 
 
 def _hears_of_batches(callback: keras.callbacks.Callback) -> bool:

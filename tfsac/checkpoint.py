@@ -30,6 +30,8 @@ import tensorflow as tf
 from tfsac import files
 from tfsac.callback_state import callback_state, restore_callbacks
 from tfsac.epoch import Epoch
+from tfsac.not_finite import NotFiniteError, require_finite_weights
+from tfsac.transition import Transition
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
@@ -217,7 +219,9 @@ class Checkpoints:
         Raises:
             tf.errors.OpError: If the system refuses. What was there before is
                 there still.
+            NotFiniteError: If a weight is NaN or infinite.
         """
+        require_finite_weights(agent)
         number = max(self._numbers("checkpoint-*"), default=0) + 1
         name = f"checkpoint-{number}"
         files.make_directory(self._folder)
@@ -248,6 +252,21 @@ class Checkpoints:
         Checkpoint(self._folder, number)  # or else the ones before stay
         self._remove_others({number, self._last_good})
         self._last_good = number
+
+    def report(self, error: NotFiniteError) -> None:
+        """Keeps the batches that ended a training, and says so in the error."""
+        path = self._folder / "not-finite.npz"
+        fields = zip(*error.batches, strict=True)
+        arrays = dict(
+            zip(Transition._fields, map(np.concatenate, fields), strict=False)
+        )
+        files.make_directory(self._folder)
+        files.write_file(path, _array_bytes(arrays))
+        error.add_note(
+            f"{path} has the batches. The last good checkpoint is "
+            f"{self._last_good or 'none'}; tfsac.load({str(self._folder)!r}) "
+            "loads it."
+        )
 
     def _agent_bytes(self, agent: "EnvTrainer", name: str) -> bytes:
         # Here and not in the system's temporary folder, which may be a small

@@ -52,15 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_user_error(error):
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
+        told = " ".join([str(error), *getattr(error, "__notes__", [])])
+        message = " ".join(told.split()) or type(error).__name__
         print(f"tfsac: error: {message}", file=sys.stderr)
         return _USER_ERROR
     return 0 if done else 1
 
 
+_PLAIN_ERRORS = (
+    ValueError,
+    OSError,
+    ImportError,
+    MemoryError,
+    FloatingPointError,
+)
+
+
 def _is_user_error(error: Exception) -> bool:
     """Whether the error's message says enough, without a traceback."""
-    if isinstance(error, (ValueError, OSError, ImportError, MemoryError)):
+    if isinstance(error, _PLAIN_ERRORS):
         return True
     import gymnasium
     import tensorflow as tf

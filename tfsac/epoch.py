@@ -7,9 +7,6 @@ from typing import Any, Self
 
 __all__ = ["Epoch", "Mean"]
 
-# So that an epoch of a million calls does not keep a million tensors.
-_MAX_UNREAD = 1_000
-
 
 class Mean:
     """Running means of named values; NaN before there are any."""
@@ -18,20 +15,16 @@ class Mean:
         self._names = names
         self._sums = [0.0] * len(names)
         self._count = 0
-        self._unread: list[Iterable[float]] = []
 
     def add(self, values: Iterable[float]) -> None:
-        """Adds one value for each name, or nothing at all.
-
-        They are read later, as those on a device are to be waited for.
-        """
-        self._unread.append(values)
-        if len(self._unread) == _MAX_UNREAD:
-            self._read()
+        """Adds one value for each name, or nothing at all."""
+        if numbers := list(values):
+            pairs = zip(self._sums, numbers, strict=True)
+            self._sums = [total + number for total, number in pairs]
+            self._count += 1
 
     def result(self) -> dict[str, float]:
         """Returns the mean of each name."""
-        self._read()
         count = self._count or math.nan
         return {
             name: total / count
@@ -40,20 +33,11 @@ class Mean:
 
     def state(self) -> dict[str, Any]:
         """Returns what `restore` goes on from, as JSON holds it."""
-        self._read()
         return {"sums": self._sums, "count": self._count}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from where `state` was asked for."""
         self._sums, self._count = list(state["sums"]), state["count"]
-
-    def _read(self) -> None:
-        for each in map(list, self._unread):
-            if each:
-                pairs = zip(self._sums, each, strict=True)
-                self._sums = [total + value for total, value in pairs]
-                self._count += 1
-        self._unread = []
 
 
 class Epoch:

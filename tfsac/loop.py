@@ -15,6 +15,7 @@ from tfsac.batches import Batches
 from tfsac.checkpoint import Checkpoint, Checkpoints
 from tfsac.env import EnvError
 from tfsac.epoch import Epoch
+from tfsac.not_finite import NotFiniteError
 from tfsac.overlap import OverlappedBatches
 from tfsac.restarts import Restarting
 from tfsac.transition import Transition
@@ -95,6 +96,10 @@ def fit(
         except EnvError:
             if checkpoints is not None:  # what was learned until now is good
                 checkpoints.save(agent, epoch, callback_list.callbacks)
+            raise
+        except NotFiniteError as error:
+            if checkpoints is not None:
+                checkpoints.report(error)
             raise
         callback_list.on_epoch_end(epoch.number, logs)
         end = min(end, agent.env_steps)  # less where it was told to stop

@@ -68,7 +68,7 @@ class OverlappedBatches(Batches):
     def explore(self, observation: np.ndarray) -> np.ndarray:
         """Actions to learn from, by weights that nobody changes meanwhile."""
         policy = None if self._in_flight is None else self._snapshot.policy
-        return self._agent.explore(observation, policy)
+        return self._finite(self._agent.explore(observation, policy))
 
     def are_due(self) -> bool:
         """Whether there are transitions for another call."""

@@ -1,5 +1,6 @@
 """What `fit` and `evaluate` do with environments: Keras' trainer for agents."""
 
+import collections
 import dataclasses
 import itertools
 import os
@@ -21,6 +22,7 @@ from tfsac.evaluation import evaluate
 from tfsac.replay import ReplayBuffer
 from tfsac.restarts import Restarting
 from tfsac.spaces import check_same_spaces
+from tfsac.transition import Transition
 
 __all__ = ["EnvTrainer", "Progress"]
 
@@ -62,6 +64,8 @@ class EnvTrainer(keras.Model):
         replay: Takes the transitions.
         seed: Decides the starts.
         progress: Counts.
+        last_batches: What was learned from last, to tell of it if it ends in
+            NaN: of the last call of the step; with `config.overlap`, of two.
     """
 
     METRICS: ClassVar[tuple[str, ...]]
@@ -76,6 +80,7 @@ class EnvTrainer(keras.Model):
     replay: ReplayBuffer
     seed: int
     progress: Progress
+    last_batches: collections.deque[Transition]
     _stream: EnvStream | None
 
     def explore(
@@ -216,6 +221,10 @@ class EnvTrainer(keras.Model):
                 checkpoints are those of another run.
             EnvError: If the environment breaks its promises; in
                 `checkpoint_dir` the agent is as it was before.
+            NotFiniteError: If it comes to NaN or infinity; in `checkpoint_dir`
+                are the agent from before and, as not-finite.npz, the batches
+                that did it.
+            MemoryError: If the machine has not the memory for the transitions.
             tf.errors.OpError: If a checkpoint cannot be written, and the one
                 before is as it was; or if none can be read.
         """
