@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from tfsac import loop
+from tfsac import loop, memory
 from tfsac.acting import Policy, Snapshot
 from tfsac.checked_env import describe
 from tfsac.checkpoint import Checkpoints
@@ -236,6 +236,10 @@ class EnvTrainer(keras.Model):
         if checkpoint_dir is not None:
             checkpoints = Checkpoints(checkpoint_dir, checkpoint_every)
             resumed = checkpoints.resume(self)
+        first = initial_epoch
+        if resumed is not None:
+            first = resumed.content["epoch"]["number"]
+        self._require_memory((epochs - first) * steps_per_epoch)
         if not stream.is_running:
             self.restart_episodes()
         validate = None
@@ -260,6 +264,16 @@ class EnvTrainer(keras.Model):
             verbose=verbose,
             checkpoints=checkpoints,
             resumed=resumed,
+        )
+
+    def _require_memory(self, transitions: int) -> None:
+        """Refuses to begin what the replay buffer could not hold."""
+        room = self.config.replay_capacity - len(self.replay)
+        row = self.replay.layout.row_dtype().itemsize
+        memory.require(
+            min(transitions, room) * row,
+            f"the transitions of this run, {row} bytes each, in the replay "
+            "buffer",
         )
 
     def attach(self, env: EnvLike) -> EnvStream:
