@@ -55,7 +55,7 @@ def build_layers(
 
 
 def apply_layers(
-    layers: Sequence[keras.layers.Dense],
+    layers: Sequence[keras.layers.Layer],
     inputs: Sequence[tf.Tensor],
     activation: str,
 ) -> tf.Tensor:
@@ -67,17 +67,22 @@ def apply_layers(
         activation: Of the hidden layers.
 
     Returns:
-        What the last layer returns, `[B, width]`.
+        What the last layer returns, `[B, width]`; of an ensemble,
+        `[N, B, width]`.
     """
     widest = max((layer.units for layer in layers[:-1]), default=0)
-    if mlp.serves(activation, layers[0].compute_dtype, widest):
-        kernels = [layer.kernel[tf.newaxis] for layer in layers]
-        biases = [layer.bias[tf.newaxis] for layer in layers]
-        return mlp.dense_stack(inputs, kernels, biases, activation)[0]
-    x = tf.concat(inputs, axis=-1)
-    for layer in layers:
-        x = layer(x)
-    return x
+    if not mlp.serves(activation, layers[0].compute_dtype, widest):
+        x = tf.concat(inputs, axis=-1)
+        for layer in layers:
+            x = layer(x)
+        return x
+    kernels = [layer.kernel for layer in layers]
+    biases = [layer.bias for layer in layers]
+    if isinstance(layers[0], EnsembleDense):
+        return mlp.dense_stack(inputs, kernels, biases, activation)
+    kernels = [kernel[tf.newaxis] for kernel in kernels]
+    biases = [bias[tf.newaxis] for bias in biases]
+    return mlp.dense_stack(inputs, kernels, biases, activation)[0]
 
 
 @keras.saving.register_keras_serializable("tfsac")

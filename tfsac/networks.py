@@ -13,7 +13,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfsac import mlp
 from tfsac.config import AgentConfig
 from tfsac.layers import apply_layers, build_layers, dense_layers
 from tfsac.spaces import Flattener
@@ -150,16 +149,7 @@ class Critic(keras.Model):
         """Returns Q(s, a) of each member, `[N, B]`."""
         observation, action = inputs
         x = [tf.cast(observation, action.dtype), action]
-        layers = self.ensemble_layers
-        widest = max(self.hidden_units, default=0)
-        if mlp.serves(self.activation, self.compute_dtype, widest):
-            kernels = [layer.kernel for layer in layers]
-            biases = [layer.bias for layer in layers]
-            q = mlp.dense_stack(x, kernels, biases, self.activation)
-        else:
-            q = tf.concat(x, axis=-1)
-            for layer in layers:
-                q = layer(q)
+        q = apply_layers(self.ensemble_layers, x, self.activation)
         return tf.squeeze(q, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
