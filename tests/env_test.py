@@ -318,10 +318,10 @@ class PassedTest(parameterized.TestCase, tf.test.TestCase):
     def test_closes_what_it_made_if_it_does_not_fit(self):
         with mock.patch.object(CountingEnv, "close") as close:
             with mock.patch.object(
-                CountingEnv, "action_space", gymnasium.spaces.Discrete(2)
+                CountingEnv, "action_space", gymnasium.spaces.MultiBinary(2)
             ):
                 with self.assertRaisesRegex(
-                    ValueError, "(?s)continuous.*Discrete.*'Counting-v0'"
+                    ValueError, "(?s)a Box.*MultiBinary.*'Counting-v0'"
                 ):
                     EnvStream(counting_env.ID, 3)
             self.assertEqual(close.call_count, 3)

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from tfsac.spaces import (
     Flattener,
     all_finite,
-    check_action_space,
     check_same_spaces,
     observation_dtype,
     observation_size,
-    to_env_actions,
 )
 from tfsac.spaces_json import space_from_dict, space_to_dict
 
@@ -159,46 +157,7 @@ class FlattenerTest(parameterized.TestCase, tf.test.TestCase):
             Flattener(space)
 
 
-class ActionSpaceTest(parameterized.TestCase, tf.test.TestCase):
-    def test_fits(self):
-        for dtype in (np.float16, np.float32, np.float64):
-            space = spaces.Box(
-                np.array([-1, 0], dtype), np.array([1, 9], dtype), dtype=dtype
-            )
-            self.assertIs(check_action_space(space, "env"), space)
-
-    @parameterized.parameters(
-        (spaces.Discrete(3), "continuous"),
-        (spaces.Box(0, 9, (2,), np.int32), "continuous"),
-        (spaces.Tuple([spaces.Box(-1, 1)]), "continuous"),
-        (spaces.Box(-1, 1, (2, 2)), "rank 1.*TransformAction"),
-        (spaces.Box(-1, 1, ()), "rank 1"),
-        (spaces.Box(-1, 1, (0,)), "rank 1"),
-        (spaces.Box(-np.inf, 1, (2,)), "finite bounds.*RescaleAction"),
-        (spaces.Box(-3e38, 3e38, (2,)), "finite bounds"),
-        (spaces.Box(-1e300, 1, (2,), np.float64), "finite bounds"),
-        (spaces.Box(np.float32([0, 1]), np.float32([1, 1])), "low < high"),
-        (spaces.Box(1, 1 + 1e-12, (2,), np.float64), "low < high"),
-    )
-    def test_does_not(self, space, message):
-        with self.assertRaisesRegex(ValueError, f"(?s){message}") as caught:
-            check_action_space(space, "environment 'Foo-v0'")
-        self.assertIn("'Foo-v0'", str(caught.exception))
-        self.assertIn(str(space), str(caught.exception))
-
-    @parameterized.parameters(np.float16, np.float32, np.float64)
-    def test_actions_in_bounds(self, dtype):
-        low, high = np.array([-0.1, 0.7], dtype), np.array([0.3, 5], dtype)
-        space = spaces.Box(low, high, dtype=dtype)
-        actions = np.array([low, high, [0.1, 2], [-7, 7]]).astype(np.float32)
-        given = to_env_actions(space, actions, 4)
-        for action in given:
-            self.assertIn(action, space)
-        self.assertAllEqual(given[0], low)
-        self.assertAllEqual(given[1], high)
-        self.assertAllEqual(given[2], actions[2].astype(dtype))
-        self.assertFalse(np.shares_memory(given, actions))
-
+class SpacesTest(tf.test.TestCase):
     def test_all_finite(self):
         self.assertTrue(all_finite(np.full(9, 3e38, np.float32)))
         self.assertTrue(all_finite(np.full((2, 3), 200, np.uint8)))

@@ -8,7 +8,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
-from tfsac.spaces import Flattener, all_finite, check_action_space
+from tfsac.action_spaces import check_action_space
+from tfsac.spaces import Flattener, all_finite
 
 # What a user may call an environment.
 EnvLike = str | EnvSpec | gymnasium.Env | VectorEnv

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from tfsac.action_spaces import to_env_actions
 from tfsac.checked_env import (
     CheckedEnv,
     EnvError,
@@ -23,7 +24,6 @@ from tfsac.checked_env import (
     raised,
 )
 from tfsac.env_batch import Envs, Singles, Step, Vector
-from tfsac.spaces import to_env_actions
 from tfsac.transition import Transition
 
 __all__ = ["EnvError", "EnvLike", "EnvStream", "Episode", "make", "recipe"]
@@ -143,7 +143,8 @@ class EnvStream:
         The episodes that ended in this step are left in `episodes`.
 
         Args:
-            action: `[E, A]`, in the environments' units.
+            action: `[E, A]`, in the environments' units; `[E]` integers where
+                actions are `Discrete`.
 
         Returns:
             n <= E transitions: an environment that spends the step on
@@ -152,9 +153,9 @@ class EnvStream:
 
         Raises:
             EnvError: If an environment fails.
-            ValueError: If the action has a wrong shape or is not finite.
+            ValueError: If the action has a wrong shape, is not finite, or is
+                none of a discrete space.
         """
-        action = np.array(action, np.float32)
         given = to_env_actions(self.action_space, action, self.num_envs)
         observation = self.observation
         self._rows = None  # until the step is over, in which much can happen
@@ -164,7 +165,7 @@ class EnvStream:
         self._count(result)
         transitions = Transition(
             observation,
-            action,
+            np.array(action, np.float32).reshape(self.num_envs, -1),
             result.reward.astype(np.float32),
             result.next_observation,
             result.terminated,

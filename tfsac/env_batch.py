@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
+from tfsac.action_spaces import ActionSpace, check_action_space
 from tfsac.checked_env import CheckedEnv, Checks, describe, raised
-from tfsac.spaces import check_action_space
 from tfsac.workers import Workers
 
 
@@ -41,7 +41,7 @@ class Envs(Protocol):
     num_envs: int
     resets_itself: bool  # or has reset_ended to be called after an end
     observation_space: gymnasium.Space[Any]
-    action_space: gymnasium.spaces.Box
+    action_space: ActionSpace
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Starts E episodes; returns what they start from, `[E, O]`."""
@@ -50,7 +50,7 @@ class Envs(Protocol):
         """Starts episodes where `ended` is true, and writes these `rows`."""
 
     def step(self, actions: np.ndarray) -> Step:
-        """Takes one action, `[E, A]`, in each environment."""
+        """Takes one action in each environment, `[E, A]`, or `[E]`."""
 
     def limit(self, seconds: float | None) -> None:
         """Bounds the time that a step or a reset may take; `None` does not."""
@@ -85,7 +85,7 @@ class Singles:
             rows[i] = self._envs[i].reset()
 
     def step(self, actions: np.ndarray) -> Step:
-        """Takes one action, `[E, A]`, in each environment."""
+        """Takes one action in each environment, `[E, A]`, or `[E]`."""
         steps = [e.step(a) for e, a in zip(self._envs, actions, strict=True)]
         rows, *rest = (np.array(field) for field in zip(*steps, strict=True))
         reward, terminated, truncated = rest
@@ -151,7 +151,7 @@ class Vector:
         rows[ended] = new_rows[ended]
 
     def step(self, actions: np.ndarray) -> Step:
-        """Takes one action, `[E, A]`, in each environment."""
+        """Takes one action in each environment, `[E, A]`, or `[E]`."""
         checks = self._checks
         answer = checks.call("step", self._env, actions)
         rows = checks.rows(answer[0], self._batch)

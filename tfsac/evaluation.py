@@ -8,12 +8,14 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from tfsac.action_spaces import to_env_actions
 from tfsac.checked_env import CheckedEnv, EnvLike, describe
 from tfsac.env import EnvStream, make
 from tfsac.env_batch import derive_seeds
-from tfsac.spaces import check_same_spaces, to_env_actions
+from tfsac.spaces import check_same_spaces
 
-# Rows of observations [n, O] to actions [n, A] in the environment's units.
+# Rows of observations [n, O] to actions [n, A] in the environment's units, or
+# to [n] integers where they are Discrete.
 Act = Callable[[np.ndarray], np.ndarray]
 
 # Those of observations and of actions.
@@ -65,8 +67,9 @@ def evaluate(
             trained in. One that was passed in is left open, where the last
             episode left it.
         act: The policy: `[n, O]` observations to `[n, A]` actions in the
-            environment's units. Each call has the same n; the rows of
-            episodes that have ended are there still, and are not used.
+            environment's units, `[n]` where they are `Discrete`. Each call has
+            the same n; the rows of episodes that have ended are there still,
+            and are not used.
         episodes: How many episodes to run.
         seed: Decides the starts, and what else the environments draw.
             Defaults to `0`.
@@ -82,7 +85,8 @@ def evaluate(
     Raises:
         EnvError: If an environment fails.
         ValueError: If spaces do not fit, `episodes` is not positive, or `act`
-            returns actions of a wrong shape, NaN or infinity.
+            returns actions of a wrong shape, NaN or infinity, or none of a
+            discrete space.
     """
     if episodes < 1:
         raise ValueError(f"Expected episodes >= 1. Received: {episodes}.")
@@ -124,8 +128,7 @@ def _evaluate_envs(
     running = dict(enumerate(range(len(envs))))  # environment: its episode
     waiting = iter(range(len(envs), len(seeds)))
     while running:
-        actions = np.asarray(act(rows), np.float32)
-        actions = to_env_actions(envs[0].action_space, actions, len(envs))
+        actions = to_env_actions(envs[0].action_space, act(rows), len(envs))
         rows = rows.copy()  # `act` may have kept the last ones
         for i, episode in list(running.items()):
             rows[i], reward, terminated, truncated = envs[i].step(actions[i])

@@ -1,4 +1,4 @@
-"""Gymnasium spaces: observations as rows of numbers, actions as a box."""
+"""Gymnasium spaces: observations as rows of numbers."""
 
 import math
 from collections.abc import Iterator
@@ -140,78 +140,6 @@ def observation_dtype(space: Space[Any]) -> np.dtype[Any]:
     """
     flat = spaces.flatten_space(space)
     return np.dtype(np.uint8 if flat.dtype == np.uint8 else np.float32)
-
-
-def check_action_space(space: Space[Any], name: str) -> spaces.Box:
-    """Checks that actions of this space can be scaled from [-1, 1].
-
-    Args:
-        space: The action space of one environment.
-        name: What the message calls the environment.
-
-    Returns:
-        The same space.
-
-    Raises:
-        ValueError: If it is not a `Box` of rank 1 and a floating type with
-            finite bounds, each low below its high, also as float32.
-    """
-    received = f"Received: {space}, the action space of {name}."
-    if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
-        raise ValueError(
-            f"Expected continuous actions: a Box of a floating type. {received}"
-        )
-    if len(space.shape) != 1 or space.shape[0] == 0:
-        raise ValueError(
-            f"Expected a Box of rank 1 for the actions. {received} Reshape "
-            "them with gymnasium.wrappers.TransformAction."
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-        bounded = np.isfinite(high - low)
-    if not bounded.all():
-        raise ValueError(
-            "Expected finite bounds, whose difference fits float32, for every "
-            f"action. {received} Bound them with "
-            "gymnasium.wrappers.RescaleAction, or where the space is defined."
-        )
-    if not (low < high).all():
-        raise ValueError(
-            "Expected low < high (as float32) for every action. "
-            f"{received} Remove the actions that cannot vary."
-        )
-    return space
-
-
-def to_env_actions(
-    space: spaces.Box, actions: np.ndarray, count: int
-) -> np.ndarray:
-    """Makes actions fit to be given to environments.
-
-    Args:
-        space: The action space of one environment.
-        actions: `[count, A]`, in the environment's units.
-        count: The number of environments.
-
-    Returns:
-        New memory, of the space's type and within its bounds: rounding to
-        float32 can leave them by a little.
-
-    Raises:
-        ValueError: If the shape is wrong, or an action is NaN or infinite.
-    """
-    if actions.shape != (count, *space.shape):
-        raise ValueError(
-            f"Expected actions of shape {(count, *space.shape)}. "
-            f"Received: shape {actions.shape}."
-        )
-    if not all_finite(actions):
-        raise ValueError(
-            f"Expected finite actions. Received: {actions}. The policy has "
-            "diverged; a lower learning rate or reward scale may help."
-        )
-    clipped = np.minimum(np.maximum(actions, space.low), space.high)
-    return clipped.astype(space.dtype, copy=False)
 
 
 def all_finite(values: np.ndarray) -> bool:

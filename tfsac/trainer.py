@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from tfsac import loop, memory
 from tfsac.acting import Policy, Snapshot
+from tfsac.action_spaces import ActionSpace
 from tfsac.checked_env import describe
 from tfsac.checkpoint import Checkpoints
 from tfsac.config import AgentConfig
@@ -74,7 +75,7 @@ class EnvTrainer(keras.Model):
     env: EnvLike | None
     num_envs: int
     observation_space: gymnasium.Space[Any]
-    action_space: gymnasium.spaces.Box
+    action_space: ActionSpace
     policy: Policy
     snapshot: Snapshot | None
     replay: ReplayBuffer
@@ -93,7 +94,7 @@ class EnvTrainer(keras.Model):
             policy: Which one acts. Defaults to `self.policy`.
 
         Returns:
-            `[E, A]`.
+            `[E, A]`; `[E]` where actions are `Discrete`.
         """
         raise NotImplementedError
 
