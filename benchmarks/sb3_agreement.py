@@ -221,7 +221,7 @@ def _set_weights(agent: tfsac.SAC, weights: dict) -> None:
 
 def _batch(agent: tfsac.SAC, sb3: Arrays, t: int) -> Transition:
     fields = {name: sb3[name][t] for name in Transition._fields if name in sb3}
-    fields["action"] = agent.scale.to_env(fields["action"])
+    fields["action"] = agent.policy.scale.to_env(fields["action"])
     unused = np.zeros(len(fields["reward"]))
     return Transition(**fields, truncated=unused, env_index=unused)
 

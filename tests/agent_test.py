@@ -255,7 +255,7 @@ class OwnLoopTest(parameterized.TestCase, tf.test.TestCase):
         agent.evaluate(env=CountingEnv(), episodes=1)
 
     @parameterized.parameters(
-        (spaces.Discrete(2), "continuous"),
+        (spaces.MultiBinary(2), "of a Discrete"),
         (spaces.Box(-np.inf, 1, (2,)), "finite bounds"),
     )
     def test_actions_that_sac_cannot_take(self, space, message):

@@ -85,6 +85,16 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
         column = header.split(",").index("env_steps")
         return [int(float(row.split(",")[column])) for row in rows]
 
+    def test_discrete_actions(self):
+        steps = ["--steps", 60, "--out", self.out]
+        for command in (
+            ["train", "CartPole-v1", *steps, *SMALL],
+            ["evaluate", self.out, "--episodes", 2],
+            ["export", self.out, self.folder / "policy"],
+        ):
+            code, _, errors = call(*command)
+            self.assertEqual(code, 0, msg=errors)
+
     def test_train_go_on_evaluate_export(self):
         code, output, errors = self.train("Pendulum-v1", 100, *SMALL)
         self.assertEqual(code, 0, msg=errors)

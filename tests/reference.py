@@ -94,7 +94,7 @@ class Reference:
         tau: float,
         rate: float,
         target_entropy: float,
-        log_std_bounds: tuple[float, float],
+        log_std_bounds: tuple[float, float] = (-20.0, 2.0),
     ):
         self.actor, self.critics = actor, critics
         self.targets = [list(critic) for critic in critics]
@@ -133,7 +133,14 @@ class Reference:
             self.critics[i] = descend(self.adams["q"], i, critic, grads)
 
         actor_loss, log_pi = self._update_actor(s, eps, alpha)
+        return {
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "temperature_loss": self._update_temperature_and_targets(log_pi),
+        }
 
+    def _update_temperature_and_targets(self, log_pi: np.ndarray) -> float:
+        """The end of an update, the same for any policy; returns the loss."""
         temperature_loss = -self.log_alpha * np.mean(
             log_pi + self.target_entropy
         )
@@ -142,11 +149,7 @@ class Reference:
         )
         for target, critic in zip(self.targets, self.critics, strict=True):
             soft_update(target, critic, self.tau)
-        return {
-            "critic_loss": critic_loss,
-            "actor_loss": actor_loss,
-            "temperature_loss": temperature_loss,
-        }
+        return temperature_loss
 
     def _update_actor(self, s, eps, alpha):
         batch = len(s)
@@ -175,3 +178,52 @@ class Reference:
         loss = np.mean(alpha * log_pi - np.min(q, axis=0))
         self.actor = descend(self.adams["pi"], 0, self.actor, grads)
         return loss, log_pi
+
+
+class DiscreteReference(Reference):
+    """The same with n discrete actions, and sums over them for expectations."""
+
+    def update(self, s, index, r, s2, d) -> dict[str, float]:
+        """One update on the actions' indices; returns the losses."""
+        for adam in self.adams.values():
+            adam.tick()
+        alpha, rows = np.exp(self.log_alpha), np.arange(len(s))
+
+        pi2, log_pi2 = softmax(forward(self.actor, s2)[-1])
+        q2 = np.min([forward(t, s2)[-1] for t in self.targets], axis=0)
+        v2 = np.sum(pi2 * (q2 - alpha * log_pi2), axis=1)
+        y = r + self.discount * (1 - d) * v2
+
+        critic_loss = 0.0
+        for i, critic in enumerate(self.critics):
+            activations = forward(critic, s)
+            error = activations[-1][rows, index] - y
+            critic_loss += np.mean(error**2)
+            slope = np.zeros_like(activations[-1])
+            slope[rows, index] = 2 * error / len(s)
+            grads, _ = backward(critic, activations, slope)
+            self.critics[i] = descend(self.adams["q"], i, critic, grads)
+
+        activations = forward(self.actor, s)
+        pi, log_pi = softmax(activations[-1])
+        q = np.min([forward(c, s)[-1] for c in self.critics], axis=0)
+        cost = alpha * log_pi - q  # d/dlog pi of the sum adds alpha to each
+        mean_cost = np.sum(pi * cost, axis=1, keepdims=True)
+        grads, _ = backward(
+            self.actor, activations, pi * (cost - mean_cost) / len(s)
+        )
+        self.actor = descend(self.adams["pi"], 0, self.actor, grads)
+        return {
+            "critic_loss": critic_loss,
+            "actor_loss": np.mean(mean_cost),
+            "temperature_loss": self._update_temperature_and_targets(
+                np.sum(pi * log_pi, axis=1)
+            ),
+        }
+
+
+def softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and their logarithms."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_pi = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return np.exp(log_pi), log_pi

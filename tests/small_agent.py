@@ -57,11 +57,15 @@ def transitions(agent, count, seed=0):
     """Random transitions within the agent's spaces."""
     rng = np.random.default_rng(seed)
     size, dtype = agent.policy.flatten.size, agent.policy.flatten.dtype
-    low, high = agent.action_space.low, agent.action_space.high
     observation = rng.uniform(0, 2, (2, count, size)).astype(dtype)
+    space = agent.action_space
+    if isinstance(space, gymnasium.spaces.Box):
+        action = rng.uniform(space.low, space.high, (count, len(space.low)))
+    else:
+        action = agent.policy.random(rng, count).reshape(count, -1)
     return tfsac.Transition(
         observation[0],
-        rng.uniform(low, high, (count, len(low))).astype(np.float32),
+        action.astype(np.float32),
         rng.normal(size=count).astype(np.float32),
         observation[1],
         rng.random(count) < 0.1,

@@ -94,27 +94,6 @@ class SoftValueTest(tf.test.TestCase, parameterized.TestCase):
             )
 
 
-class SoftQTargetTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.named_parameters(*MODES)
-    def test_only_a_terminal_state_has_no_future(self, mode):
-        target = mode(
-            lambda: sql.soft_q_target(
-                constant([1.0, 2.0]),
-                constant([0.0, 1.0]),
-                constant([10.0, 20.0]),
-                discount=0.9,
-            )
-        )()
-        self.assertAllClose(target, [10.0, 2.0])
-
-    def test_no_gradient_passes(self):
-        inputs = [constant([1.0]), constant([0.0]), constant([2.0])]
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            target = sql.soft_q_target(*inputs, discount=0.9)
-        self.assertEqual(tape.gradient(target, inputs), [None] * 3)
-
-
 class ScoreTest(tf.test.TestCase):
     def test_it_is_the_gradient_of_the_log_density_before_tanh(self):
         alpha, u = 0.3, tf.constant(normal(4, 3, 2))

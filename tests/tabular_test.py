@@ -246,17 +246,40 @@ class BackupTest(TestCase):
         # Of an action that has no probability SAC never sees the logarithm.
         policy = 0.99 * policy + 0.01 / q.shape[1]
         s, a, s2, a2 = (i.ravel() for i in np.indices(q.shape * 2))
+        next_value = sac.soft_value(
+            q[None, s2, a2], np.log(policy[s2, a2]), alpha
+        )
         target = sac.soft_q_target(
             reward=mdp.reward[s, a],
             terminated=mdp.terminal[s2].astype(float),
-            next_q=q[None, s2, a2],
-            next_log_prob=np.log(policy[s2, a2]),
-            alpha=alpha,
+            next_value=next_value,
             discount=mdp.discount,
         )
         probability = mdp.transition[s, a, s2] * policy[s2, a2]
         mean = np.zeros_like(q)
         np.add.at(mean, (s, a), probability * target)
+        backup = tabular.soft_backup(mdp, q, policy, alpha)
+        self.assertNear(mean, backup, problem.rounding)
+
+    @each(problems())
+    def test_the_target_of_sac_with_discrete_actions_leaves_out_a_sum(
+        self, problem
+    ):
+        """Only the next state is a sample; over actions it is exact."""
+        mdp, alpha, policy, q, _ = problem
+        policy = 0.99 * policy + 0.01 / q.shape[1]
+        s, a, s2 = (i.ravel() for i in np.indices(mdp.transition.shape))
+        next_value = sac.soft_value_discrete(
+            q[None, s2], np.log(policy[s2]), alpha
+        )
+        target = sac.soft_q_target(
+            reward=mdp.reward[s, a],
+            terminated=mdp.terminal[s2].astype(float),
+            next_value=next_value,
+            discount=mdp.discount,
+        )
+        mean = np.zeros_like(q)
+        np.add.at(mean, (s, a), mdp.transition[s, a, s2] * target)
         backup = tabular.soft_backup(mdp, q, policy, alpha)
         self.assertNear(mean, backup, problem.rounding)
 

@@ -30,6 +30,7 @@ if keras.config.backend() != "tensorflow":
 from tfsac import tabular
 from tfsac.checked_env import EnvError
 from tfsac.config import AgentConfig, SACConfig, SQLConfig
+from tfsac.discrete_networks import DiscreteActor, DiscreteCritic
 from tfsac.networks import Actor, Critic
 from tfsac.not_finite import NotFiniteError
 from tfsac.ops import warn_without_kernels
@@ -47,6 +48,8 @@ __all__ = [
     "Actor",
     "AgentConfig",
     "Critic",
+    "DiscreteActor",
+    "DiscreteCritic",
     "EnvError",
     "NotFiniteError",
     "ReplayBuffer",

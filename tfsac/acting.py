@@ -26,7 +26,8 @@ class Policy:
     """What acts for an agent; subclasses say how.
 
     "Rows" are flattened observations, `[B, O]`; actions, `[B, A]`, are in the
-    environment's own units.
+    environment's own units. `Discrete` ones are integers `[B]` wherever it says
+    `[B, A]`.
 
     Args:
         actor: Keras model, from rows to whatever the subclass makes of it.
@@ -37,7 +38,7 @@ class Policy:
         deterministic: The function from rows to deterministic actions.
         seeded: The function from rows and a seed `[2]`, int64, to sampled
             actions and their log densities `[B]`, in nats, per volume of the
-            same units.
+            same units; of discrete actions, log-probabilities.
         sampled: The function from the same to the actions alone.
         kernels: What acts in their place where the C++ kernels can, with the
             same actions but for rounding; else `None`.

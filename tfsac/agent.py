@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Self
 import keras
 import numpy as np
 import tensorflow as tf
+from gymnasium import spaces
 
 from tfsac import export, saving, step
 from tfsac.acting import Policy, Snapshot
+from tfsac.action_spaces import action_size, check_action_space
 from tfsac.config import AgentConfig
 from tfsac.env import EnvLike, EnvStream
 from tfsac.metrics import Metrics
@@ -25,7 +27,7 @@ from tfsac.noise import (
 )
 from tfsac.optimizers import Optimizers, resolve
 from tfsac.replay import ReplayBuffer
-from tfsac.spaces import Flattener, check_action_space
+from tfsac.spaces import Flattener
 from tfsac.trainer import EnvTrainer, Progress
 from tfsac.transition import Transition
 
@@ -47,6 +49,7 @@ class Agent(EnvTrainer):
 
     Attributes:
         CONFIG: Class of the hyperparameters.
+        ACTION_SPACES: Types of the action spaces that it can act in.
         METRICS: Names of what `learn` returns.
         actor: Keras model, the policy's.
         critic: Keras model, the action values.
@@ -57,6 +60,7 @@ class Agent(EnvTrainer):
     """
 
     CONFIG: ClassVar[type[AgentConfig]]
+    ACTION_SPACES: ClassVar[tuple[type[Any], ...]] = (spaces.Box,)
     METRICS: ClassVar[tuple[str, ...]]
 
     actor: keras.Model
@@ -88,12 +92,13 @@ class Agent(EnvTrainer):
             self.num_envs = self._stream.num_envs
             self.observation_space = self._stream.observation_space
             self.action_space = self._stream.action_space
+        self._check_action_space()
         self.flatten = Flattener(self.observation_space)
         self._seeds = Seeds.derive(self.seed)
         self.replay = ReplayBuffer(
             config.replay_capacity,
             self.flatten.size,
-            self.action_space.shape[0],
+            action_size(self.action_space),
             self.flatten.dtype.name,
             self._seeds.replay,
         )
@@ -108,6 +113,14 @@ class Agent(EnvTrainer):
             trainable=is_learned,
             name="log_alpha",
         )
+
+    def _check_action_space(self) -> None:
+        if not isinstance(self.action_space, self.ACTION_SPACES):
+            names = " or ".join(space.__name__ for space in self.ACTION_SPACES)
+            raise ValueError(
+                f"Expected actions of a {names} space, for a "
+                f"{type(self).__name__}. Received: {self.action_space}."
+            )
 
     def _complete(self, policy: Policy) -> None:
         """Ends a constructor: the networks are made."""
@@ -177,7 +190,7 @@ class Agent(EnvTrainer):
                 now.
 
         Returns:
-            `[E, A]`, in the env's units.
+            `[E, A]`, in the env's units; `[E]` where they are `Discrete`.
         """
         if self.env_steps < self.config.random_steps:
             return self.policy.random(self._random_actions, len(observation))
@@ -228,7 +241,8 @@ class Agent(EnvTrainer):
                 Defaults to `True`.
 
         Returns:
-            `[A]` for one observation, `[B, A]` for a batch.
+            `[A]` for one observation, `[B, A]` for a batch. Where actions are
+            `Discrete`, an integer or `[B]`.
 
         Raises:
             ValueError: If the observations do not fit the space, or hold NaN.

@@ -43,6 +43,21 @@ class BoxPolicy(Policy):
         uniform = generator.uniform(-1, 1, (count, len(self.scale.low)))
         return self.scale.to_env(uniform.astype(np.float32))
 
+    def action_values(
+        self, critic: keras.Model, rows: tf.Tensor, actions: tf.Tensor
+    ) -> tf.Tensor:
+        """Q of the actions in the replay buffer, as the critics are trained.
+
+        Args:
+            critic: Rows and actions in [-1, 1] to values, `[N, B]`.
+            rows: `[B, O]`.
+            actions: `[B, A]`, in the environment's units.
+
+        Returns:
+            `[N, B]`.
+        """
+        return critic((rows, self.scale.from_env(actions)), training=True)
+
     def _seeded(
         self, rows: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -139,7 +139,8 @@ class SACConfig(AgentConfig):
         initial_temperature: alpha at the start, if it is learned. Defaults
             to `1.0`.
         target_entropy: H-bar, in nats, for a learned temperature. `None` is
-            -A, minus the number of action dimensions. Defaults to `None`.
+            -A, minus the number of action dimensions; with n discrete actions
+            half of log n, the entropy of a uniform choice. Defaults to `None`.
         backup_entropy: whether the critics' target holds the entropy of the
             next action (seed eq. 6), as the maximum entropy objective
             demands; without it entropy only regularises the actor. Defaults
@@ -180,7 +181,7 @@ class SACConfig(AgentConfig):
         self._require(
             "target_entropy",
             lambda x: x is None or math.isfinite(x),
-            "None, for minus the number of actions, or a finite number",
+            "None, for the action space's own, or a finite number",
         )
         self._require(
             "log_std_max",

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfsac import networks, policy
+from tfsac import networks, policy, sac
 from tfsac.box_policy import BoxPolicy, nan_where
 from tfsac.config import SACConfig
 from tfsac.kernel_policy import KernelPolicy
@@ -57,6 +57,16 @@ class GaussianPolicy(BoxPolicy):
             actor, self.flatten, self.scale, self.config, self._predict_seed
         )
 
+    @property
+    def noise_size(self) -> int:
+        """How many numbers of noise a sample needs, A."""
+        return len(self.scale.low)
+
+    @property
+    def target_entropy(self) -> float:
+        """The default of `SACConfig.target_entropy`, nats (2018b, app. D)."""
+        return -float(len(self.scale.low))
+
     def gaussian(
         self, rows: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -72,6 +82,33 @@ class GaussianPolicy(BoxPolicy):
         mean, log_std = self.actor(rows, training=training)
         low, high = self.config.log_std_min, self.config.log_std_max
         return mean, tf.clip_by_value(log_std, low, high)
+
+    def soft_value(
+        self,
+        critic: keras.Model,
+        rows: tf.Tensor,
+        noise: tf.Tensor,
+        alpha: tf.Tensor,
+        training: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The soft value of states by given critics, from a sample in each.
+
+        Args:
+            critic: Rows and actions in [-1, 1] to values, `[N, B]`.
+            rows: `[B, O]`.
+            noise: Makes the sample, `[B, A]`, standard normal.
+            alpha: `[]`; 0 leaves the entropy out.
+            training: Whether the actor is trained. Defaults to `False`.
+
+        Returns:
+            The values and the samples' log densities over [-1, 1]^A, `[B]`
+            each.
+        """
+        # a and log pi(a|s) come together: one cannot be had of the other.
+        mean, log_std = self.gaussian(rows, training)
+        action, log_prob = policy.sample(mean, log_std, noise)
+        value = sac.soft_value(critic((rows, action)), log_prob, alpha)
+        return value, log_prob
 
     def _deterministic(self, rows: tf.Tensor) -> tf.Tensor:
         rows = policy.bounded(rows)

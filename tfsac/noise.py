@@ -1,10 +1,11 @@
-"""Gaussian noise that is the same in eager, graph and XLA execution.
+"""Random noise that is the same in eager, graph and XLA execution.
 
 TensorFlow's own normals differ between eager execution and XLA; its raw Philox
-bits do not. So the bits are drawn and made normal here.
+bits do not. So the bits are drawn, and given their distribution, here.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = [
     "NoiseStream",
     "Seeds",
     "generator_state",
+    "gumbel",
     "set_generator_state",
     "standard_normal",
 ]
@@ -46,21 +48,47 @@ def standard_normal(
     """
     size = tf.reduce_prod(shape)
     pairs = (size + 1) // 2
-    bits = tf.random.stateless_uniform(
-        [2, pairs],
-        seed,
-        minval=None,
-        maxval=None,
-        dtype=tf.uint32,
-        alg="philox",
-    )
-    words = tf.cast(tf.bitwise.right_shift(bits, np.uint32(8)), tf.float32)
+    words = _words([2, pairs], 24, seed)
     u = (words[0] + 1.0) * 2.0**-24
     v = (words[1] - 2.0**23) * 2.0**-24
     radius = tf.sqrt(-2.0 * tf.math.log(u))
     cos, sin = _cos_sin_of_turns(v)
     normals = tf.concat([radius * cos, radius * sin], 0)
     return tf.reshape(normals[:size], shape)
+
+
+def gumbel(shape: tf.Tensor | tuple[int, ...], seed: tf.Tensor) -> tf.Tensor:
+    """Draws noise of the standard Gumbel distribution from a seed.
+
+    The largest of `log p(a) + noise` is at a with probability p(a). It is
+    `-log(-log u)`, with u in (0, 1) an odd multiple of 2**-24. Eager, graph and
+    XLA agree to 1e-5.
+
+    Args:
+        shape: Shape of the result, a tensor where it is not static.
+        seed: Integer tensor of shape `[2]`.
+
+    Returns:
+        A float32 tensor of that shape.
+    """
+    u = (_words(shape, 23, seed) + 0.5) * 2.0**-23
+    return -tf.math.log(-tf.math.log(u))
+
+
+def _words(
+    shape: tf.Tensor | Sequence[tf.Tensor | int], bits: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Philox's words as whole numbers below `2**bits`, in float32."""
+    words = tf.random.stateless_uniform(
+        shape,
+        seed,
+        minval=None,
+        maxval=None,
+        dtype=tf.uint32,
+        alg="philox",
+    )
+    shift = np.uint32(32 - bits)
+    return tf.cast(tf.bitwise.right_shift(words, shift), tf.float32)
 
 
 def _cos_sin_of_turns(v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

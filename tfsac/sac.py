@@ -9,15 +9,20 @@ networks nor environments: values and log-probabilities come in, losses go out.
 | d         | `terminated`                 | `[B]`    | 1 where the MDP really ended, never for a time limit |
 | gamma     | `discount`                   | `[]`     | in [0, 1]            |
 | Q_i       | `q`                          | `[N, B]` | the critic ensemble  |
+| V         | `value`                      | `[B]`    | soft value: with the entropy of s |
 | y         | `target_q`                   | `[B]`    | what the critics regress on |
 | log pi    | `log_prob`                   | `[B]`    | nats, density over [-1, 1]^A |
 | alpha     | `alpha = exp(log_alpha)`     | `[]`     | temperature, reward units per nat |
 | H-bar     | `target_entropy`             | `[]`     | nats                 |
 | tau       | `tau`                        | `[]`     | soft target step     |
 
-Sources: SAC 2018a (arXiv 1801.01290), SAC 2018b (arXiv 1812.05905); `seed eq.`
-are the equations of the explanation that the project grew from, see
-docs/sac.md, which also lists how other implementations differ.
+With n discrete actions Q_i is `[N, B, n]` and log pi `[B, n]`, a probability,
+where all of them are meant; V is then exact.
+
+Sources: SAC 2018a (arXiv 1801.01290), SAC 2018b (arXiv 1812.05905), 2019 for
+discrete actions (arXiv 1910.07207); `seed eq.` are the equations of the
+explanation that the project grew from, see docs/sac.md, which also lists how
+other implementations differ.
 """  # noqa: E501
 
 from collections.abc import Iterable
@@ -27,43 +32,92 @@ import tensorflow as tf
 __all__ = [
     "actor_loss",
     "critic_loss",
+    "expected_log_prob",
     "soft_q_target",
     "soft_update",
+    "soft_value",
+    "soft_value_discrete",
     "temperature_loss",
 ]
+
+
+def soft_value(
+    q: tf.Tensor, log_prob: tf.Tensor, alpha: tf.Tensor
+) -> tf.Tensor:
+    """The value of a state, from one action of its policy (2018b eq. 3).
+
+    `V(s) = min_i Q_i(s, a) - alpha log pi(a|s)`, with a drawn from the policy
+    at s: an estimate whose mean over a is the policy's value.
+
+    Args:
+        q: `[N, B]`, the ensemble's values of (s, a).
+        log_prob: `[B]`, log pi(a|s).
+        alpha: `[]`; 0 leaves the entropy out.
+
+    Returns:
+        `value`, `[B]`.
+    """
+    _assert_shapes(q, log_prob)
+    return tf.reduce_min(q, axis=0) - alpha * log_prob
+
+
+def soft_value_discrete(
+    q: tf.Tensor, log_probs: tf.Tensor, alpha: tf.Tensor
+) -> tf.Tensor:
+    """The same exactly, where actions can be counted (2019, sec. 3).
+
+    `V(s) = sum_a pi(a|s) (min_i Q_i(s, a) - alpha log pi(a|s))`, which has its
+    largest value, `alpha log sum_a exp(min_i Q_i(s, a) / alpha)`, at the
+    energy-based policy.
+
+    Args:
+        q: `[N, B, n]`, the ensemble's values of every action.
+        log_probs: `[B, n]`, log pi(.|s).
+        alpha: `[]`; 0 leaves the entropy out.
+
+    Returns:
+        `value`, `[B]`.
+    """
+    _assert_discrete_shapes(q, log_probs)
+    gain = tf.reduce_min(q, axis=0) - alpha * log_probs
+    return tf.reduce_sum(tf.exp(log_probs) * gain, axis=-1)
+
+
+def expected_log_prob(log_probs: tf.Tensor) -> tf.Tensor:
+    """Minus the entropy of each state's policy, where actions can be counted.
+
+    `E log pi(a|s) = sum_a pi(a|s) log pi(a|s)`
+
+    Args:
+        log_probs: `[B, n]`, log pi(.|s).
+
+    Returns:
+        `log_prob`, `[B]`, what a sampled action's is in the mean.
+    """
+    return tf.reduce_sum(tf.exp(log_probs) * log_probs, axis=-1)
 
 
 def soft_q_target(
     reward: tf.Tensor,
     terminated: tf.Tensor,
-    next_q: tf.Tensor,
-    next_log_prob: tf.Tensor,
-    alpha: tf.Tensor,
+    next_value: tf.Tensor,
     discount: float,
-    backup_entropy: bool = True,
 ) -> tf.Tensor:
-    """The soft Bellman target (2018b eqs. 2, 3 and 5; seed eq. 6).
+    """The soft Bellman target (2018b eqs. 2 and 5; seed eq. 6).
 
-    `y = r + gamma (1 - d) (min_i Q'_i(s', a') - alpha log pi(a'|s'))`, with a'
-    drawn from the policy at s' and Q' the target ensemble. No gradient passes.
+    `y = r + gamma (1 - d) V(s')`, with V by the target ensemble. No gradient
+    passes.
 
     Args:
         reward: `[B]`.
         terminated: `[B]`, 1. where the episode ended in a terminal state.
-        next_q: `[N, B]`, the target ensemble's values of (s', a').
-        next_log_prob: `[B]`, log pi(a'|s').
-        alpha: `[]`.
+        next_value: `[B]`, the soft value of s'.
         discount: gamma.
-        backup_entropy: Whether the next action's entropy is part of its value.
-            Defaults to `True`.
 
     Returns:
         `target_q`, `[B]`.
     """
-    _assert_shapes(next_q, reward, terminated, next_log_prob)
-    next_value = tf.reduce_min(next_q, axis=0)
-    if backup_entropy:
-        next_value = next_value - alpha * next_log_prob
+    _assert_shapes(None, reward, terminated, next_value)
     return tf.stop_gradient(reward + discount * (1.0 - terminated) * next_value)
 
 
@@ -83,25 +137,21 @@ def critic_loss(q: tf.Tensor, target_q: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.reduce_mean((q - target_q) ** 2, axis=1))
 
 
-def actor_loss(
-    log_prob: tf.Tensor, q: tf.Tensor, alpha: tf.Tensor
-) -> tf.Tensor:
+def actor_loss(value: tf.Tensor) -> tf.Tensor:
     """The projection on the energy-based policy (2018b eqs. 7 and 9).
 
-    `J_pi = mean_B (alpha log pi(a|s) - min_i Q_i(s, a))`, with a drawn from
-    the policy at s by the reparameterisation trick, so that the gradient
-    reaches the actor through both terms.
+    `J_pi = -mean_B V(s) = mean_B E (alpha log pi(a|s) - min_i Q_i(s, a))`: the
+    actor climbs the value that the target is made of. For a sampled action the
+    gradient comes by the reparameterisation trick, through both terms.
 
     Args:
-        log_prob: `[B]`, log pi(a|s).
-        q: `[N, B]`, the ensemble's values of (s, a).
-        alpha: `[]`.
+        value: `[B]`, the soft value of s by the critics of now.
 
     Returns:
         The loss, `[]`.
     """
-    _assert_shapes(q, log_prob)
-    return tf.reduce_mean(alpha * log_prob - tf.reduce_min(q, axis=0))
+    _assert_shapes(None, value)
+    return -tf.reduce_mean(value)
 
 
 def temperature_loss(
@@ -114,7 +164,8 @@ def temperature_loss(
 
     Args:
         log_alpha: `[]`.
-        log_prob: `[B]`, log pi(a|s) of the actor loss's own sample.
+        log_prob: `[B]`, log pi(a|s) of the actor loss's own sample, or its
+            expectation.
         target_entropy: H-bar, nats.
 
     Returns:
@@ -140,9 +191,19 @@ def soft_update(
         q_target.assign(tau * q + (1.0 - tau) * q_target)
 
 
-def _assert_shapes(q: tf.Tensor, *per_sample: tf.Tensor) -> None:
+def _assert_shapes(q: tf.Tensor | None, *per_sample: tf.Tensor) -> None:
     """Q is `[N, B]` and the others `[B]`: checked when the step is traced."""
+    shapes: list[tuple[tf.Tensor, tuple[str, ...]]] = [
+        (value, ("B",)) for value in per_sample
+    ]
     tf.debugging.assert_shapes(
-        [(q, ("N", "B")), *((value, ("B",)) for value in per_sample)],
+        shapes if q is None else [(q, ("N", "B")), *shapes],
         message="sac: values of the ensemble are [N, B], of a sample [B].",
+    )
+
+
+def _assert_discrete_shapes(q: tf.Tensor, log_probs: tf.Tensor) -> None:
+    tf.debugging.assert_shapes(
+        [(q, ("N", "B", "n")), (log_probs, ("B", "n"))],
+        message="sac: values of n actions are [N, B, n], their policy [B, n].",
     )

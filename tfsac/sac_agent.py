@@ -5,9 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from gymnasium import spaces
 
-from tfsac import networks, sac_update
+from tfsac import discrete_networks, networks, sac_update
 from tfsac.agent import Agent
+from tfsac.categorical_policy import CategoricalPolicy, DiscreteActions
 from tfsac.config import SACConfig
 from tfsac.gaussian_policy import GaussianPolicy
 from tfsac.policy import ActionScale
@@ -37,7 +39,8 @@ class SAC(Agent):
         env: What to learn: an environment id, a `gymnasium.Env`, a
             `gymnasium.vector.VectorEnv`, or `(observation_space,
             action_space)` for one's own loop. Actions must be a `Box` of rank
-            1 with finite bounds.
+            1 with finite bounds, or `Discrete`, or a `MultiDiscrete` of rank
+            1, of which each combination is an action.
         config: The hyperparameters. Defaults to `SACConfig()`.
         seed: Seed of everything random here: weights, exploration, replay,
             environments. Equal seeds give equal runs on one machine, whatever
@@ -46,9 +49,12 @@ class SAC(Agent):
         num_envs: E, environments to train on at once, for an `env` given by
             id. Defaults to `1`.
         actor: A Keras model of one's own, observations `[B, O]` to `(mean,
-            log_std)`, each `[B, A]`. Defaults to `tfsac.Actor`.
+            log_std)`, each `[B, A]`; with n discrete actions, to their logits
+            `[B, n]`. Defaults to `tfsac.Actor` or `tfsac.DiscreteActor`.
         critic: A Keras model of one's own, `(observations [B, O], actions in
-            [-1, 1] [B, A])` to values `[N, B]`. Defaults to `tfsac.Critic`.
+            [-1, 1] [B, A])` to values `[N, B]`; with n discrete actions,
+            observations to the values of all, `[N, B, n]`. Defaults to
+            `tfsac.Critic` or `tfsac.DiscreteCritic`.
         name: Name of the Keras model. Defaults to `"sac"`.
 
     Raises:
@@ -57,9 +63,10 @@ class SAC(Agent):
 
     CONFIG = SACConfig
     METRICS = sac_update.METRICS
+    ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
 
     config: SACConfig
-    policy: GaussianPolicy
+    policy: GaussianPolicy | CategoricalPolicy
     temperature_optimizer: keras.optimizers.Optimizer | None
 
     def __init__(
@@ -73,32 +80,60 @@ class SAC(Agent):
         name: str = "sac",
     ):
         super().__init__(env, config or SACConfig(), seed, num_envs, name)
-        self.scale = ActionScale(self.action_space.low, self.action_space.high)
-        sizes = self.flatten, len(self.scale.low), self.config
+        space = self.action_space
+        policy = (
+            self._make_gaussian(space, actor, critic)
+            if isinstance(space, spaces.Box)
+            else self._make_categorical(space, actor, critic)
+        )
+        self._make_temperature(policy.target_entropy)
+        self._complete(policy)
+
+    def _make_gaussian(
+        self,
+        space: spaces.Box,
+        actor: keras.Model | None,
+        critic: keras.Model | None,
+    ) -> GaussianPolicy:
+        scale = ActionScale(space.low, space.high)
+        sizes = self.flatten, len(scale.low), self.config
         self.actor = networks.make_actor(*sizes, self._seeds.actor, actor)
         self.critic, self.target_critic = networks.make_critics(
             *sizes, self._seeds.critic, critic
         )
-        self._make_temperature()
-        self._complete(
-            GaussianPolicy(
-                self.actor,
-                self.flatten,
-                self.scale,
-                self.config,
-                self._seeds.predict,
-            )
+        seed = self._seeds.predict
+        return GaussianPolicy(
+            self.actor, self.flatten, scale, self.config, seed
         )
 
-    def _make_temperature(self) -> None:
+    def _make_categorical(
+        self,
+        space: spaces.Discrete | spaces.MultiDiscrete,
+        actor: keras.Model | None,
+        critic: keras.Model | None,
+    ) -> CategoricalPolicy:
+        actions = DiscreteActions(space)
+        self.actor, self.critic, self.target_critic = discrete_networks.make(
+            self.flatten,
+            actions.count,
+            self.config,
+            self._seeds,
+            actor,
+            critic,
+        )
+        seed = self._seeds.predict
+        return CategoricalPolicy(self.actor, self.flatten, actions, seed)
+
+    def _make_temperature(self, default_target_entropy: float) -> None:
         config = self.config
         self._set_temperature(
             config.temperature or config.initial_temperature,
             is_learned=config.temperature is None,
         )
         entropy = config.target_entropy
-        action_size = len(self.scale.low)
-        self.target_entropy = -action_size if entropy is None else entropy
+        self.target_entropy = (
+            default_target_entropy if entropy is None else entropy
+        )
 
     def compile(
         self,
@@ -141,11 +176,14 @@ class SAC(Agent):
         Returns:
             The metrics in the order of `METRICS`, `[M]`.
         """
-        noise = self.learning_noise.draw((2, *batch.action.shape))
+        shape = 2, *batch.reward.shape, self.policy.noise_size
+        noise = self.learning_noise.draw(shape)
         return sac_update.update(self, batch, noise)
 
     def log_prob(self, observations: Any, actions: Any) -> np.ndarray:
         """Returns the log density of actions, per volume of the env's units.
+
+        Discrete actions have a log-probability; what is none of them, -inf.
 
         An action outside the bounds has the density 0, hence -inf. At a bound
         itself the density has no limit that all policies share; there the
@@ -155,7 +193,8 @@ class SAC(Agent):
 
         Args:
             observations: One observation of the environment, or a batch.
-            actions: `[A]` or `[B, A]`, in the environment's own units.
+            actions: `[A]` or `[B, A]`, in the environment's own units. Where
+                they are `Discrete`, an integer, or `[B]`.
 
         Returns:
             Nats, `[]` or `[B]`, float64.

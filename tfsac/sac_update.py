@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from tfsac import policy, sac
+from tfsac import sac
 from tfsac.networks import averaged
 from tfsac.optimizers import descend, watching
 from tfsac.transition import Transition
@@ -36,7 +36,8 @@ def update(agent: "SAC", batch: Transition, noise: tf.Tensor) -> tf.Tensor:
         agent: Owner of the networks, optimizers, `log_alpha` and `config`.
         batch: Fields `[B, ...]`.
         noise: `[2, B, A]`, standard normal: for the next action and for the
-            actor's.
+            actor's. `[2, B, 0]` with discrete actions, over which expectations
+            are exact.
 
     Returns:
         The metrics in the order of `METRICS`, `[M]`.
@@ -69,18 +70,17 @@ def _update_critics(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """One gradient step of the critics; returns their loss and Q, `[N, B]`."""
     config = agent.config
-    # a' and log pi(a'|s') are drawn together: one cannot be had of the other.
-    next_action, next_log_prob = policy.sample(
-        *agent.policy.gaussian(batch.next_observation), noise
+    next_value, _ = agent.policy.soft_value(
+        agent.target_critic,
+        batch.next_observation,
+        noise,
+        alpha if config.backup_entropy else tf.constant(0.0),
     )
     target_q = sac.soft_q_target(
         config.reward_scale * batch.reward,
         tf.cast(batch.terminated, tf.float32),
-        agent.target_critic((batch.next_observation, next_action)),
-        next_log_prob,
-        alpha,
+        next_value,
         config.discount,
-        config.backup_entropy,
     )
     return regress_critics(agent, batch, target_q)
 
@@ -91,17 +91,18 @@ def regress_critics(
     """One gradient step of the critics towards their target.
 
     Args:
-        agent: Owner of the critics, their optimizer and the `scale`.
+        agent: Owner of the critics, their optimizer and the policy.
         batch: Fields `[B, ...]`.
         target_q: `[B]`.
 
     Returns:
         Their loss, and Q from before the step, `[N, B]`.
     """
-    action = agent.scale.from_env(batch.action)
     variables = agent.critic.trainable_variables
     with watching(variables) as tape:
-        q = agent.critic((batch.observation, action), training=True)
+        q = agent.policy.action_values(
+            agent.critic, batch.observation, batch.action
+        )
         loss = sac.critic_loss(q, target_q)
     descend(agent.critic_optimizer, tape, loss, variables)
     return loss, q
@@ -117,10 +118,10 @@ def _update_actor(
     """One gradient step of the actor; returns its loss and log pi, `[B]`."""
     variables = agent.actor.trainable_variables
     with watching(variables) as tape:  # not the critics': they stay as they are
-        mean, log_std = agent.policy.gaussian(batch.observation, training=True)
-        action, log_prob = policy.sample(mean, log_std, noise)
-        q = agent.critic((batch.observation, action))
-        loss = sac.actor_loss(log_prob, q, alpha)
+        value, log_prob = agent.policy.soft_value(
+            agent.critic, batch.observation, noise, alpha, training=True
+        )
+        loss = sac.actor_loss(value)
     descend(agent.actor_optimizer, tape, loss, variables, is_due)
     return loss, log_prob
 

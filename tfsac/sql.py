@@ -1,7 +1,8 @@
 """The mathematics of soft Q-learning, one equation a line.
 
 Pure functions in the order of Algorithm 1 of SQL (arXiv 1702.08165), beside
-those of `sac`, whose symbols they share. Numbers in brackets are its equations.
+those of `sac`, whose symbols and Bellman target they share. Numbers in brackets
+are its equations.
 
 | symbol    | name         | shape       | meaning                            |
 |-----------|--------------|-------------|------------------------------------|
@@ -31,7 +32,6 @@ __all__ = [
     "sampler_loss",
     "score",
     "soft_entropy",
-    "soft_q_target",
     "soft_value",
     "stein_gradient",
     "uniform_proposals",
@@ -100,30 +100,6 @@ def soft_entropy(
     weight = tf.nn.softmax(_log_weight(q, log_density, alpha), axis=1)
     mean_q = tf.reduce_sum(weight * tf.reduce_min(q, axis=0), axis=1)
     return (soft_value(q, log_density, alpha) - mean_q) / alpha
-
-
-def soft_q_target(
-    reward: tf.Tensor,
-    terminated: tf.Tensor,
-    next_value: tf.Tensor,
-    discount: float,
-) -> tf.Tensor:
-    """The soft Bellman target (7, 11).
-
-    `y = r + gamma (1 - d) V(s')`. No gradient passes.
-
-    Args:
-        reward: `[B]`.
-        terminated: `[B]`, 1. where the episode ended in a terminal state.
-        next_value: V(s') of the target ensemble, `[B]`.
-        discount: gamma.
-
-    Returns:
-        `target_q`, `[B]`.
-    """
-    per_sample = (reward, terminated, next_value)
-    tf.debugging.assert_shapes([(value, ("B",)) for value in per_sample])
-    return tf.stop_gradient(reward + discount * (1.0 - terminated) * next_value)
 
 
 def score(

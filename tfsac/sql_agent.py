@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from gymnasium import spaces
 
 from tfsac import networks, sampler, sql_update
 from tfsac.agent import Agent
@@ -60,6 +61,7 @@ class SoftQLearning(Agent):
     CONFIG = SQLConfig
     METRICS = sql_update.METRICS
 
+    action_space: spaces.Box
     config: SQLConfig
     policy: SamplerPolicy
 
@@ -74,8 +76,8 @@ class SoftQLearning(Agent):
         name: str = "soft_q_learning",
     ):
         super().__init__(env, config or SQLConfig(), seed, num_envs, name)
-        self.scale = ActionScale(self.action_space.low, self.action_space.high)
-        sizes = self.flatten, len(self.scale.low), self.config
+        scale = ActionScale(self.action_space.low, self.action_space.high)
+        sizes = self.flatten, len(scale.low), self.config
         self.actor = sampler.make(*sizes, self._seeds.actor, actor)
         self.critic, self.target_critic = networks.make_critics(
             *sizes, self._seeds.critic, critic
@@ -87,7 +89,7 @@ class SoftQLearning(Agent):
                 self.critic,
                 self.log_alpha,
                 self.flatten,
-                self.scale,
+                scale,
                 self._seeds.predict,
             )
         )

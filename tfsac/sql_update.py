@@ -48,7 +48,7 @@ def update(
     next_value, next_entropy = _evaluate_next(
         agent, batch, noise[:, num_particles:], alpha
     )
-    target_q = sql.soft_q_target(
+    target_q = sac.soft_q_target(
         agent.config.reward_scale * batch.reward,
         tf.cast(batch.terminated, tf.float32),
         next_value,
