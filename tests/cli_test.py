@@ -357,7 +357,7 @@ class OptionsTest(parameterized.TestCase, tf.test.TestCase):
             "train E --out o --steps 9 --algorithm sql --log-std-min 1",
             "--log-std-min",
         ),
-        ("train CartPole-v1 --out o --steps 9", "continuous actions"),
+        ("train CartPole-v1 --out o --steps 9 --algorithm sql", "a Box space"),
         ("evaluate no/such/run", "no/such/run"),
         ("evaluate o --episodes none", "at least 1. Received: 'none'"),
         ("export no/such/run o", "no/such/run"),

@@ -265,7 +265,9 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         converting = mock.patch.object(
             tf, "convert_to_tensor", side_effect=AssertionError
         )
-        with replay_ops, compiled, converting:
+        # Asked for once, before the first step.
+        memory = mock.patch.object(agent, "_require_memory")
+        with replay_ops, compiled, converting, memory:
             fit(agent, 100)
         self.assertEqual(agent.replay.inserted, 100)
         self.assertEqual(agent.progress.explored, 45)

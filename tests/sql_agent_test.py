@@ -78,7 +78,7 @@ class FitTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEmpty(changed(*map(state, agents)))
 
     def test_actions_that_it_cannot_take(self):
-        with self.assertRaisesRegex(ValueError, "continuous"):
+        with self.assertRaisesRegex(ValueError, "a Box space"):
             tfsac.SoftQLearning((ROWS, spaces.Discrete(2)))
 
 

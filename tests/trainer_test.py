@@ -199,7 +199,7 @@ class FailureTest(parameterized.TestCase, tf.test.TestCase):
         actor = small_agent.ConstantActor([np.nan, 0.0], [0.0, 0.0])
         env = CountingEnv()
         agent = small_agent.make(env, models={"actor": actor}, random_steps=0)
-        with self.assertRaisesRegex(ValueError, "(?s)finite actions.*diverged"):
+        with self.assertRaisesRegex(tfsac.NotFiniteError, "action .*nan"):
             fit(agent)
         self.assertEqual(env.steps, 0)
 
