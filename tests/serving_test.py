@@ -336,9 +336,9 @@ class CommandTest(serving_server.ServingTestCase):
 
 class DefaultsTest(tf.test.TestCase):
     def test_it_listens_to_this_machine_alone(self):
-        from tfsac import cli
+        from tfsac import SAC, cli
 
-        args = cli._parser().parse_args(["serve", "some/model"])
+        args = cli._parser(SAC).parse_args(["serve", "some/model"])
         self.assertEqual(args.host, "127.0.0.1")
 
 
