@@ -49,16 +49,19 @@ class Calls:
         variable = tf.Variable([1.0])
         table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, 0)
         gone = tf.Variable([2.0])
+        closed = self._kernels.tfsac_replay_create(capacity=9, **SIZES)
         self._foreign = [
             variable.handle,
             table.resource_handle,
             gone.handle,
+            closed,
             self._handle[tf.newaxis],
             tf.zeros([]),
             None,
         ]
         self._kept = variable, table
-        tf.raw_ops.DestroyResourceOp(resource=gone.handle)
+        for handle in gone.handle, closed:
+            tf.raw_ops.DestroyResourceOp(resource=handle)
         self._agent = tfsac.SAC(
             (
                 gymnasium.spaces.Box(-1, 1, (3,)),
