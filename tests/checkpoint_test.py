@@ -120,16 +120,17 @@ class ResumeTest(parameterized.TestCase, tf.test.TestCase):
 
         self.assert_same_run(make, [9, 11, 5], validation_env=WanderingEnv())
 
-    def test_environments_in_processes(self):
+    @parameterized.product(num_envs=[1, 8], overlap=[False, True])
+    def test_environments_in_processes(self, num_envs, overlap):
         opened = []
 
         def make():
             for envs in opened:
                 envs.close()
-            opened[:] = [AsyncVectorEnv([WanderingEnv] * 2)]
-            return small_agent.make(opened[0], overlap=True, train_every=4)
+            opened[:] = [AsyncVectorEnv([WanderingEnv] * num_envs)]
+            return small_agent.make(opened[0], overlap=overlap, train_every=4)
 
-        self.assert_same_run(make, [12, 9])
+        self.assert_same_run(make, [k // num_envs for k in (25, 18)])
         opened[0].close()
 
     @parameterized.parameters(tfsac.SAC, tfsac.SoftQLearning)
@@ -338,6 +339,25 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             return
         self.assertIn(str(path), warning)
         self.assertIn("gives checkpoint 1, of step 20", warning)
+
+    @parameterized.parameters("bit", "cut", "gone")
+    def test_damage_of_rows_that_both_share_is_named(self, damage):
+        agent = tfsac.load(self.run_folder)
+        checkpoints = Checkpoints(self.folder / "new")
+        for _ in range(2):
+            checkpoints.save(agent, Epoch(0, 0, agent.METRICS), [])
+        [path] = self.folder.glob("new/replay/*.segment")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if damage == "bit" else content[:-1])
+        if damage == "gone":
+            path.unlink()
+        with self.assertRaisesRegex(
+            tf.errors.DataLossError, f"no checkpoint.*{path}.*{path}"
+        ):
+            tfsac.load(self.folder / "new")
+        agent = tfsac.load(self.folder / "new/checkpoint-2.keras")
+        self.assertEqual(agent.env_steps, 26)
 
     def test_every_byte_of_a_manifest_counts(self):
         path = self.run_folder / "checkpoint-2.json"

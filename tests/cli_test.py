@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import csv
 import dataclasses
 import io
 import os
@@ -15,6 +16,7 @@ import time
 from unittest import mock
 
 import gymnasium
+import small_agent
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -161,6 +163,31 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
         self.assertIn("episode_length 200", output)
         code, output, errors = call("export", self.out, self.out / "exported")
         self.assertEqual(code, 0, msg=errors)
+
+    def test_killed_and_begun_again_it_is_the_same_run(self):
+        options = ["--steps", 505, "--checkpoint-every", 30, *SMALL]
+        train = ["train", "Pendulum-v1", *options, "--out"]
+        whole = self.folder / "whole"
+        code, _, errors = call(*train, whole)
+        self.assertEqual(code, 0, msg=errors)
+
+        process = start(*train, self.out)
+        while not (self.out / "checkpoint-3.json").exists():
+            self.assertIsNone(process.poll())
+        process.kill()
+        process.communicate()
+        self.assertLess(tfsac.load(self.out).env_steps, 505)
+        code, output, errors = call(*train, self.out)
+        self.assertEqual(code, 0, msg=errors)
+        self.assertIn("Going on with", output)
+        agents = map(tfsac.load, (whole, self.out))
+        self.assertEmpty(small_agent.changed(*map(small_agent.state, agents)))
+        histories = []
+        for folder in (whole, self.out):
+            with (folder / "history.csv").open() as file:
+                rows = [*csv.DictReader(file)]
+            histories.append([r | {"steps_per_second": None} for r in rows])
+        self.assertEqual(*histories)
 
     @parameterized.parameters((signal.SIGINT, 130), (signal.SIGTERM, 143))
     def test_a_signal_stops_saves_and_can_go_on(self, number, exit_code):

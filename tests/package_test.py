@@ -1,10 +1,15 @@
 """What importing the package does, each time in a fresh process."""
 
 import os
+import pathlib
 import subprocess
 import sys
+import tomllib
 
 import tensorflow as tf
+from packaging.requirements import Requirement
+
+PROJECT = pathlib.Path(__file__).parent.parent / "pyproject.toml"
 
 
 def run(code, **environment):
@@ -39,6 +44,17 @@ class ImportTest(tf.test.TestCase):
         process = run("import tfsac; print(tfsac.ops.loaded())")
         self.assertEqual(process.stdout.strip(), "True")
         self.assertNotIn("tfsac", process.stderr)
+
+
+class RequirementsTest(tf.test.TestCase):
+    def test_a_keras_that_runs_what_files_hold_is_refused(self):
+        """3.13.2 is the first without the holes that are known."""
+        project = tomllib.loads(PROJECT.read_text())["project"]
+        requirements = map(Requirement, project["dependencies"])
+        [keras] = [r for r in requirements if r.name == "keras"]
+        for version in ("3.12.1", "3.13.1"):
+            self.assertNotIn(version, keras.specifier)
+        self.assertIn("3.13.2", keras.specifier)
 
 
 if __name__ == "__main__":

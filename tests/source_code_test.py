@@ -180,11 +180,13 @@ class DocumentationTest(parameterized.TestCase, tf.test.TestCase):
         if returns not in (inspect.Signature.empty, None):
             self.assertRegex(doc, r"(^|\n)Returns", msg=name)
 
-    def test_promises_name_tests_that_exist(self):
-        text = (ROOT / "docs" / "promises.md").read_text()
-        # Rows of tables, without the two lines of each header.
-        body = re.sub(r"(?m)^\|.*\n\|[-| ]+\|$", "", text)
-        rows = re.findall(r"(?m)^\|.*\|$", body)
+    @parameterized.parameters("promises.md", "reliability.md")
+    def test_what_is_promised_names_tests_that_exist(self, name):
+        text = (ROOT / "docs" / name).read_text()
+        tables = re.findall(
+            r"(?m)^\|.*\| shown by \|\n\|[-| ]+\|\n((?:\|.*\|\n)+)", text
+        )
+        rows = "".join(tables).splitlines()
         self.assertNotEmpty(rows)
         for row in rows:
             proofs = re.findall(r"`([^`]+)`", row.split("|")[-2])

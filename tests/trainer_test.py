@@ -1,6 +1,7 @@
 """What `fit` and `evaluate` do with environments, and when these fail."""
 
 import contextlib
+import signal
 from unittest import mock
 
 import counting_env
@@ -194,6 +195,12 @@ class FailureTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(agent.env_steps, 31)
         self.assertEqual(agent.replay.inserted, 31)
         self.assertEqual(agent.updates, 27)
+
+    def test_signals_are_left_to_the_program(self):
+        agent = small_agent.make(CountingEnv(), overlap=True)
+        with mock.patch.object(signal, "signal") as install:
+            fit(agent, 20, checkpoint_dir=self.get_temp_dir())
+        install.assert_not_called()
 
     def test_diverged_policy_is_told_before_the_env_sees_it(self):
         actor = small_agent.ConstantActor([np.nan, 0.0], [0.0, 0.0])

@@ -26,7 +26,7 @@ _AgentT = TypeVar("_AgentT", bound="Agent")
 _AGENT = "agent.keras"
 _REPLAY = "replay"
 
-# What Keras raises of a config that is none, as well as ValueError.
+# What Keras raises of a config that is none.
 _FROM_KERAS = (
     ArithmeticError,
     AssertionError,
@@ -34,6 +34,7 @@ _FROM_KERAS = (
     LookupError,
     NotImplementedError,
     TypeError,
+    ValueError,
 )
 
 
@@ -244,6 +245,8 @@ def _load_agent(
         else:
             agent = export_trainable.load(file, custom_objects)
     except _FROM_KERAS as error:
+        if str(file) in str(error):
+            raise
         raise ValueError(
             f"Expected a file that tfsac wrote. Received: {str(file)!r}, of "
             f"which Keras makes no agent: {type(error).__name__}: {error}"
