@@ -65,7 +65,8 @@ cpp-test: $(CPP_TESTS)  ## test the C++ core, under sanitizers
 
 .PHONY: pytest
 pytest: $(VENV)/dev $(KERNELS)  ## test the library
-	$(BIN)/python -m pytest
+	@# By files, so that what a file makes for its tests is made once.
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: test-slow
 test-slow: $(VENV)/dev $(KERNELS)  ## run the learning tests, which take minutes
