@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import unittest
 
 import cli_test
 import hypothesis
@@ -23,6 +24,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfsac.serving import errors, json_document, json_tensors
 from tfsac.serving.savedmodel import SavedModel
 
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 COMMAND = "import sys; from tfsac.cli import main; sys.exit(main())"
 LOW, HIGH = np.float32([-1.9, 0, 5]), np.float32([0.5, 10, 5.5])
 EXTREME = [1e30, -1e30, 3e38, -3e38, np.inf, -np.inf]
@@ -196,6 +198,29 @@ class PagesTest(serving_server.ServingTestCase):
         self.assertIn("<tr><td>OK</td><td>4</td></tr>", page)
         self.assertIn("<tr><td>INVALID_ARGUMENT</td><td>2</td></tr>", page)
         self.assertIn("<h2>&lt;b&gt;&amp;</h2>", page)
+
+    @unittest.skipUnless(BROWSER, "Needs Chromium.")
+    def test_a_browser_shows_it(self):
+        with serving_server.Server({"<b>m</b>": self.model}) as server:
+            port = server.addresses.rest_port
+            process = subprocess.run(
+                [BROWSER, "--headless", "--no-sandbox", "--disable-gpu"]
+                + [f"--user-data-dir={self.get_temp_dir()}"]
+                + ["--dump-dom", f"http://127.0.0.1:{port}/"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        page = process.stdout
+        self.assertIn("<h2>&lt;b&gt;m&lt;/b&gt;</h2>", page, process.stderr)
+        # As a browser mends it: rows within a body, each tag closed.
+        self.assertRegex(
+            page,
+            r"<tbody><tr><th>version</th>.*</tr>\s*<tr><td>1</td>"
+            '<td class="AVAILABLE">AVAILABLE</td>',
+        )
+        self.assertEqual(page.count("<table>"), page.count("</table>"))
+        self.assertIn("no answers yet", page)
 
 
 class LoadingTest(serving_server.ServingTestCase):

@@ -21,6 +21,7 @@ _PAGE = """<!doctype html>
   table {{ border-collapse: collapse; width: 100%; margin-bottom: 1.5em }}
   th, td {{ text-align: left; padding: .2em 1em .2em 0;
            border-bottom: 1px solid #ddd }}
+  th:first-child {{ width: 40% }}
   .AVAILABLE {{ color: #0a7d33 }}
   .END, .UNLOADING {{ color: #888 }}
   .error {{ color: #b00020 }}
