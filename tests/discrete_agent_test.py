@@ -297,6 +297,18 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             is_action = [action in agent.action_space for action in actions]
             self.assertEqual(is_action, [i != 3 for i in range(9)])
 
+    @parameterized.product(
+        env=["Finite-v0", "Buttons-v0"],
+        format=["trainable", "native", "litert", "onnx"],
+    )
+    def test_other_formats(self, env, format):
+        agent = small_agent.make(env)
+        path = pathlib.Path(agent.export(self.folder / format, format))
+        parity = json.loads(next(path.rglob("parity.json")).read_text())
+        for observations in parity.values():
+            self.assertEqual(observations["worst_difference"], 0.0)
+            self.assertTrue(observations["finite_and_in_bounds"])
+
 
 if __name__ == "__main__":
     tf.test.main()

@@ -44,6 +44,8 @@ class DiscreteActions:
         self._start = np.atleast_1d(space.start).astype(np.int64)
         # How many combinations of the numbers after it each number has.
         self._strides = np.cumprod([1, *self._counts[:0:-1]])[::-1]
+        numbers = np.unravel_index(np.arange(self.count), self._counts)
+        self._table = self._in_shape(np.stack(numbers, axis=-1) + self._start)
 
     def to_env(self, index: Any) -> Any:
         """Turns indices into the env's actions.
@@ -54,8 +56,9 @@ class DiscreteActions:
         Returns:
             int64, `[B]`; of a `MultiDiscrete` space `[B, A]`.
         """
-        numbers = index[:, np.newaxis] // self._strides % self._counts
-        return self._in_shape(numbers + self._start)
+        if isinstance(index, np.ndarray):
+            return self._table[index]
+        return tf.gather(self._table, index)
 
     def from_env(self, actions: tf.Tensor) -> tf.Tensor:
         """Turns actions as the replay buffer has them, `[B, A]`, into indices.
