@@ -93,6 +93,7 @@ def sbx(folder: pathlib.Path, *_) -> None:
 
 def peer(algorithm, folder: pathlib.Path, **parameters):
     """Trains with the checkpoints that Stable-Baselines3 brings with it."""
+    import gymnasium
     from stable_baselines3.common.callbacks import CheckpointCallback
 
     saving = CheckpointCallback(EVERY, str(folder), save_replay_buffer=True)
@@ -104,10 +105,11 @@ def peer(algorithm, folder: pathlib.Path, **parameters):
         steps, path = done.pop()
         name = f"rl_model_replay_buffer_{steps}_steps.pkl"
         try:
-            model = algorithm.load(path, env=ENV)
+            model = algorithm.load(path, env=gymnasium.make(ENV))
             model.load_replay_buffer(folder / name)
             break
-        except Exception:  # which is many kinds of them
+        except Exception as error:  # which is many kinds of them
+            print(f"{path.name}: {error!r}", file=sys.stderr)
             print("checkpoint unreadable", flush=True)
     else:
         model = algorithm(
