@@ -63,6 +63,23 @@ types: $(VENV)/dev  ## check types
 cpp-test: $(CPP_TESTS)  ## test the C++ core, under sanitizers
 	@set -e; for test in $^; do echo $$test; $(UNRANDOMISED) $$test; done
 
+# The ops as TensorFlow calls them. It is not instrumented itself: containers
+# and memory that pass between the two would be reported, and so would all that
+# Python leaves to the end of the process. Memory is kept to be watched, so that
+# its growth cannot be tested.
+.PHONY: asan-test
+asan-test: $(VENV)/dev  ## test the ops inside TensorFlow, under a sanitizer
+	CXXFLAGS="-O1 -g -fsanitize=address -fno-omit-frame-pointer" \
+	  $(BIN)/python setup.py --quiet build \
+	  --build-base build/asan --build-lib build/asan/lib
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) \
+	  $$($(CXX) -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:detect_container_overflow=0:alloc_dealloc_mismatch=0 \
+	  PYTHONPATH=$(CURDIR)/build/asan/lib $(BIN)/python -P -m pytest \
+	  -k 'not memory_grows' tests/ops_test.py tests/replay_test.py \
+	  tests/replay_files_test.py tests/mlp_test.py \
+	  tests/kernel_policy_test.py tests/fuzz_test.py
+
 .PHONY: pytest
 pytest: $(VENV)/dev $(KERNELS)  ## test the library
 	@# By files, so that what a file makes for its tests is made once.
