@@ -1,0 +1,227 @@
+"""What the experiments share: the sides, their seeds, intervals, verdicts."""
+
+import argparse
+import concurrent.futures
+import itertools
+import multiprocessing
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_probability as tfp
+
+import tfsac
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import common  # noqa: E402
+
+SAC, SQL = "SAC", "soft Q-learning"
+DETERMINISTIC, GREEDY = "deterministic, noise 0.1", "alpha -> 0"
+COLOURS = {SAC: "C0", DETERMINISTIC: "C1", GREEDY: "C7", SQL: "C2"}
+
+# A temperature that no return of these tasks can be told from zero by.
+_COLD = 1e-8
+
+Row = dict[str, Any]
+
+
+class Deterministic(tfsac.SAC):
+    """A deterministic actor that explores by Gaussian noise, like DDPG's.
+
+    It is SAC without entropy and with a standard deviation of nothing: with
+    two critics, of which the smaller counts, nearly TD3. The noise is 0.1 of
+    the half range, as is usual. All else is SAC's, so that nothing but what
+    the claims are about differs.
+    """
+
+    def explore(self, observation: np.ndarray, policy: Any = None) -> Any:
+        """The policy's actions and noise."""
+        action = super().explore(observation, policy)
+        noise = np.random.default_rng([self.seed, self.env_steps])
+        scale = self.policy.scale
+        action = action + 0.1 * scale.half_range * noise.normal(
+            size=action.shape
+        )
+        return np.clip(action, scale.low, scale.high)
+
+
+def make(
+    side: str, env: Any, seed: int, temperature: float | None, **config: Any
+) -> Any:
+    """Makes the agent of a side; all share what is in `config`.
+
+    Args:
+        side: One of the names above.
+        env: What to learn.
+        seed: The agent's.
+        temperature: alpha, where it is not 0 by the side's meaning; `None`
+            learns it, where that is possible.
+        **config: Of `tfsac.SACConfig`, and `tfsac.SQLConfig`.
+    """
+    if side == SQL:
+        config["temperature"] = temperature
+        return tfsac.SoftQLearning(env, tfsac.SQLConfig(**config), seed)
+    if side == SAC:
+        config["temperature"] = temperature
+        return tfsac.SAC(env, tfsac.SACConfig(**config), seed)
+    config["temperature"] = _COLD
+    if side == GREEDY:
+        return tfsac.SAC(env, tfsac.SACConfig(**config), seed)
+    config |= {"log_std_min": -20.0, "log_std_max": -19.0}
+    return Deterministic(env, tfsac.SACConfig(**config), seed)
+
+
+def parse(doc: str, name: str, steps: int) -> argparse.Namespace:
+    """The options of an experiment: seeds, steps, and where results go."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "docs" / "claims" / name,
+        help="two files get this name: .csv and .png",
+    )
+    return parser.parse_args()
+
+
+def collect(
+    args: argparse.Namespace,
+    sides: Sequence[str],
+    run: Callable[[str, int, int], list[Row]],
+) -> list[Row]:
+    """Runs each side with each seed, and writes a CSV line for each result.
+
+    Args:
+        args: Of `parse`.
+        sides: Their names.
+        run: Trains and measures; from side, seed and steps to rows, whose
+            arrays are for figures alone.
+    """
+    rows: list[Row] = []
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    # In processes of their own, so that none finds what another has left.
+    with concurrent.futures.ProcessPoolExecutor(
+        args.jobs, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        wanted = list(itertools.product(args.seeds, sides))
+        futures = {
+            pool.submit(run, side, seed, args.steps): (seed, side)
+            for seed, side in wanted
+        }
+        for future in concurrent.futures.as_completed(futures):
+            seed, side = futures[future]
+            for result in future.result():
+                rows.append({"side": side, "seed": seed, **result})
+                print(", ".join(f"{k} {v}" for k, v in _cells(rows[-1])))
+    rows.sort(key=lambda row: wanted.index((row["seed"], row["side"])))
+    table = [dict(_cells(row)) for row in rows]
+    common.write_csv(args.out.with_suffix(".csv"), table)
+    return rows
+
+
+def _cells(row: Row) -> list[tuple[str, Any]]:
+    """What of a row goes into a table: no arrays."""
+    return [(k, v) for k, v in row.items() if not isinstance(v, np.ndarray)]
+
+
+def values(rows: list[Row], key: str, **where: Any) -> np.ndarray:
+    """The numbers `key` of the rows that have these values, a seed each."""
+    return np.array(
+        [
+            row[key]
+            for row in rows
+            if all(row[name] == value for name, value in where.items())
+        ],
+        np.float64,
+    )
+
+
+def interval(samples: np.ndarray) -> tuple[float, float]:
+    """The mean, and half the width of its 95% interval (Student's t)."""
+    if len(samples) < 2:
+        return float(np.mean(samples)), float("nan")
+    t = tfp.distributions.StudentT(np.float64(len(samples) - 1), 0.0, 1.0)
+    error = samples.std(ddof=1) / np.sqrt(len(samples))
+    return float(samples.mean()), float(t.quantile(0.975) * error)
+
+
+def show(rows: list[Row], key: str, sides: Sequence[str], **where: Any) -> None:
+    """Prints a line of a table: each side's mean and interval."""
+    cells = []
+    for side in sides:
+        mean, half = interval(values(rows, key, side=side, **where))
+        cells.append(f"{side}: {mean:.2f} +- {half:.2f}")
+    label = " ".join([key, *(f"{k}={v}" for k, v in where.items())])
+    print(f"{label:32}| " + " | ".join(cells))
+
+
+def judge(claim: str, more: np.ndarray, less: np.ndarray) -> str:
+    """Says whether `more` exceeds `less`, seed by seed.
+
+    Args:
+        claim: What would be true then.
+        more: A number for each seed.
+        less: The same of the other side.
+
+    Returns:
+        The verdict, which is printed too.
+    """
+    mean, half = interval(more - less)
+    verdict = "not shown"
+    if abs(mean) > half:
+        verdict = "held" if mean > 0 else "contradicted"
+    text = f"{claim}: {verdict} (difference {mean:.2f} +- {half:.2f})"
+    print(text)
+    return text
+
+
+def figure(columns: int) -> tuple[Any, Any]:
+    """Returns a Matplotlib figure and its axes, in a row."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    size = (3.4 * columns, 3.2)
+    drawing, axes = pyplot.subplots(
+        1, columns, figsize=size, layout="constrained", squeeze=False
+    )
+    return drawing, axes[0]
+
+
+def bars(
+    axis: Any,
+    rows: list[Row],
+    key: str,
+    groups: Mapping[str, Mapping[str, Any]],
+    sides: Sequence[str],
+) -> None:
+    """Draws a group of bars, one for each side, with their intervals.
+
+    Args:
+        axis: Of Matplotlib.
+        rows: Of `collect`.
+        key: What is shown.
+        groups: What rows a group has, by its label.
+        sides: Their names.
+    """
+    width = 0.8 / len(sides)
+    for i, side in enumerate(sides):
+        pairs = [
+            interval(values(rows, key, side=side, **where))
+            for where in groups.values()
+        ]
+        means, halves = np.array(pairs).T
+        x = np.arange(len(groups)) + (i - (len(sides) - 1) / 2) * width
+        axis.bar(
+            x, means, width, yerr=halves, label=side, color=COLOURS.get(side)
+        )
+    axis.set_xticks(range(len(groups)), groups)
+    axis.set_ylabel(key.replace("_", " "))
