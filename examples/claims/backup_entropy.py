@@ -30,6 +30,7 @@ CONFIG = {
 }
 TEMPERATURES = (0.3, 1.0)
 WALKS = 1_000
+KEYS = ("objective", "discounted_return", "discounted_entropy")
 
 
 def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
@@ -76,12 +77,22 @@ def objective(agent: Any) -> tuple[float, float]:
     return reward, entropy
 
 
+def draw(rows: list[comparison.Row]) -> Any:
+    """A panel for the objective and for each part of it."""
+    figure, axes = comparison.figure(len(KEYS))
+    groups = {f"alpha {alpha}": {"alpha": alpha} for alpha in TEMPERATURES}
+    for axis, key in zip(axes, KEYS, strict=True):
+        comparison.bars(axis, rows, key, groups, SIDES)
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(SIDES))
+    return figure
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "backup_entropy", steps=15_000)
     rows = comparison.collect(args, SIDES, run)
-    keys = ("objective", "discounted_return", "discounted_entropy")
     for alpha in TEMPERATURES:
-        for key in keys:
+        for key in KEYS:
             comparison.show(rows, key, SIDES, alpha=alpha)
     for alpha in TEMPERATURES:
         values = [
@@ -91,9 +102,4 @@ if __name__ == "__main__":
         comparison.judge(
             f"alpha {alpha}: SAC reaches more of the objective", *values
         )
-    figure, axes = comparison.figure(len(keys))
-    groups = {f"alpha {alpha}": {"alpha": alpha} for alpha in TEMPERATURES}
-    for axis, key in zip(axes, keys, strict=True):
-        comparison.bars(axis, rows, key, groups, SIDES)
-    axes[0].legend(fontsize="small")
-    figure.savefig(args.out.with_suffix(".png"), dpi=100)
+    draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

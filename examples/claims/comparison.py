@@ -108,7 +108,9 @@ def collect(
     args.out.parent.mkdir(parents=True, exist_ok=True)
     # In processes of their own, so that none finds what another has left.
     with concurrent.futures.ProcessPoolExecutor(
-        args.jobs, mp_context=multiprocessing.get_context("spawn")
+        args.jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=1,
     ) as pool:
         wanted = list(itertools.product(args.seeds, sides))
         futures = {
@@ -203,7 +205,7 @@ def bars(
     groups: Mapping[str, Mapping[str, Any]],
     sides: Sequence[str],
 ) -> None:
-    """Draws a group of bars, one for each side, with their intervals.
+    """Draws groups of bars, one for each side: mean, interval, each seed.
 
     Args:
         axis: Of Matplotlib.
@@ -214,14 +216,18 @@ def bars(
     """
     width = 0.8 / len(sides)
     for i, side in enumerate(sides):
-        pairs = [
-            interval(values(rows, key, side=side, **where))
-            for where in groups.values()
-        ]
-        means, halves = np.array(pairs).T
-        x = np.arange(len(groups)) + (i - (len(sides) - 1) / 2) * width
-        axis.bar(
-            x, means, width, yerr=halves, label=side, color=COLOURS.get(side)
-        )
+        offset = (i - (len(sides) - 1) / 2) * width
+        for x, where in enumerate(groups.values()):
+            seeds = values(rows, key, side=side, **where)
+            mean, half = interval(seeds)
+            axis.bar(
+                x + offset,
+                mean,
+                width,
+                yerr=half,
+                color=COLOURS.get(side, f"C{i}"),
+                label=None if x else side,
+            )
+            axis.plot(np.full(len(seeds), x + offset), seeds, "k.", ms=3)
     axis.set_xticks(range(len(groups)), groups)
     axis.set_ylabel(key.replace("_", " "))

@@ -8,6 +8,8 @@ that was found never sees it. A row of the CSV is a run; `best` is the share of
     python examples/claims/exploration.py
 """
 
+from typing import Any
+
 import comparison
 import numpy as np
 import plane
@@ -48,6 +50,16 @@ def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
     ]
 
 
+def draw(rows: list[comparison.Row]) -> Any:
+    """How many walks reach the best goal, of each side and seed."""
+    figure, axes = comparison.figure(1)
+    comparison.bars(axes[0], rows, "best", {"": {}}, SIDES)
+    axes[0].set(ylim=(0, 1.05), ylabel="share that reaches the best goal")
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.set_size_inches(5.5, 3.2)
+    return figure
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "exploration", steps=10_000)
     rows = comparison.collect(args, SIDES, run)
@@ -60,7 +72,4 @@ if __name__ == "__main__":
             found[side],
             found[DETERMINISTIC],
         )
-    figure, axes = comparison.figure(1)
-    comparison.bars(axes[0], rows, "best", {"sampled walks": {}}, SIDES)
-    axes[0].legend(fontsize="small")
-    figure.savefig(args.out.with_suffix(".png"), dpi=100)
+    draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

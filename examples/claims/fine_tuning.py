@@ -84,6 +84,20 @@ def _make(kind: str, env: plane.Plane, seed: int, random_steps: int) -> Any:
     return comparison.make(kind, env, seed, TEMPERATURE, **config)
 
 
+def draw(rows: list[comparison.Row]) -> Any:
+    """The share that reaches the new goal, as it grows: mean and range."""
+    figure, axes = comparison.figure(1)
+    for side in SIDES:
+        curves = np.stack([r["curve"] for r in rows if r["side"] == side])
+        x = EVERY * np.arange(1, curves.shape[1] + 1)
+        axes[0].plot(x, curves.mean(0), label=side)
+        axes[0].fill_between(x, curves.min(0), curves.max(0), alpha=0.15)
+    axes[0].set(xlabel="transitions", ylabel="share that reaches the new goal")
+    axes[0].legend(fontsize="small")
+    figure.set_size_inches(6, 3.5)
+    return figure
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "fine_tuning", steps=6_000)
     rows = comparison.collect(args, SIDES, run)
@@ -96,13 +110,4 @@ if __name__ == "__main__":
             steps[other],
             steps[SAC],
         )
-    figure, axes = comparison.figure(1)
-    figure.set_size_inches(6, 3.5)
-    for side in SIDES:
-        curves = np.stack([r["curve"] for r in rows if r["side"] == side])
-        x = EVERY * np.arange(1, curves.shape[1] + 1)
-        axes[0].plot(x, curves.mean(0), label=side)
-        axes[0].fill_between(x, curves.min(0), curves.max(0), alpha=0.15)
-    axes[0].set(xlabel="transitions", ylabel="share that reaches the new goal")
-    axes[0].legend(fontsize="small")
-    figure.savefig(args.out.with_suffix(".png"), dpi=100)
+    draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

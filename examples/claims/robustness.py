@@ -80,6 +80,17 @@ def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
     return rows
 
 
+def draw(rows: list[comparison.Row]) -> Any:
+    """The return of each side on each task."""
+    figure, axes = comparison.figure(1)
+    groups = {task: {"task": task} for task in tasks()}
+    comparison.bars(axes[0], rows, "episode_return", groups, SIDES)
+    axes[0].tick_params(labelsize="small")
+    figure.legend(loc="outside upper center", ncols=len(SIDES))
+    figure.set_size_inches(9, 3.5)
+    return figure
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "robustness", steps=10_000)
     rows = comparison.collect(args, SIDES, run)
@@ -94,9 +105,4 @@ if __name__ == "__main__":
             lost[DETERMINISTIC],
             lost[SAC],
         )
-    figure, axes = comparison.figure(1)
-    figure.set_size_inches(9, 3.5)
-    groups = {task: {"task": task} for task in tasks()}
-    comparison.bars(axes[0], rows, "episode_return", groups, SIDES)
-    axes[0].legend(fontsize="small")
-    figure.savefig(args.out.with_suffix(".png"), dpi=100)
+    draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)
