@@ -13,7 +13,7 @@ KERNELS := tfsac/_kernels.so
 CPP_SOURCES := $(wildcard kernels/*.cc kernels/*.h)
 OTHER_CPP := $(wildcard tests/*.cc tfsac/native/*.c tfsac/native/*.cc) \
   $(wildcard examples/cpp/*.cc examples/cpp/*.h) tfsac/native/xla_runtime.h \
-  benchmarks/fma_peak.cc
+  benchmarks/fma_peak.cc benchmarks/peers/rltools.cc
 KERNEL_SOURCES := $(filter-out %_test.cc,$(CPP_SOURCES))
 # The core knows no TensorFlow, and is tested without it.
 CORE_SOURCES := $(filter-out %_ops.cc %_kernels.cc %_xla.cc %.h,\
