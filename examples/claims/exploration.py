@@ -5,7 +5,7 @@ the centre and pay 3, one is 6 away and pays 10. Who settles for the first goal
 that was found never sees it. A row of the CSV is a run; `best` is the share of
 200 walks that reach the best goal, `found` whether most of them do.
 
-    python examples/claims/exploration.py
+    python examples/claims/exploration.py --seeds 0 1 2 3 4 5 6 7 8 9
 """
 
 from typing import Any
