@@ -10,6 +10,7 @@ from absl.testing import parameterized
 from tfsac import tabular
 
 ROOT = pathlib.Path(__file__).parent.parent
+MAXIMUM_ENTROPY = ROOT / "docs" / "maximum-entropy.md"
 
 
 class EquationsTest(parameterized.TestCase, tf.test.TestCase):
@@ -47,7 +48,7 @@ class EquationsTest(parameterized.TestCase, tf.test.TestCase):
         self.assertCountEqual(documented, keys.split())
 
     def test_each_equation_of_maximum_entropy_has_a_function_and_a_test(self):
-        text = (ROOT / "docs" / "maximum-entropy.md").read_text()
+        text, _ = MAXIMUM_ENTROPY.read_text().split("\n## The claims")
         pattern = r"^\| .+ \| `(\w+\.py)` `(\w+)` \| `(\w+\.py)::(.+)` \|$"
         rows = re.findall(pattern, text, re.M)
         headers = text.count("| equation |")
@@ -60,6 +61,18 @@ class EquationsTest(parameterized.TestCase, tf.test.TestCase):
             self.assertContainsSubset(names, defined, msg=test)
         functions = {name for file, name, *_ in rows if file == "tabular.py"}
         self.assertSameElements(functions, set(tabular.__all__) - {"MDP"})
+
+    def test_each_claim_of_maximum_entropy_has_a_command_and_a_figure(self):
+        _, text = MAXIMUM_ENTROPY.read_text().split("\n## The claims")
+        commands = re.findall(r"`python (examples/claims/(\w+)\.py)", text)
+        figures = re.findall(r"^!\[.+\]\(claims/(\w+)\.png\)$", text, re.M)
+        self.assertEqual([name for _, name in commands], figures)
+        self.assertLen(figures, text.count("\n### "))
+        for path, name in commands:
+            self.assertTrue((ROOT / path).exists(), msg=path)
+            for kind in ("csv", "png"):
+                file = ROOT / "docs" / "claims" / f"{name}.{kind}"
+                self.assertTrue(file.exists(), msg=file)
 
 
 def _definitions(path):
