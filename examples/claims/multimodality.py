@@ -39,13 +39,13 @@ def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
             "goals": sum(share >= 0.05 for share in shares),
             "arrived": round(float(np.mean(reached >= 0)), 3),
             "largest_share": round(float(max(shares)), 3),
-            "paths": paths[:, :50],
+            "paths": paths[:, :20],
         }
     ]
 
 
 def draw(rows: list[comparison.Row], sides: tuple[str, ...]) -> Any:
-    """A panel for each side: 50 walks of its first run."""
+    """A panel for each side: 20 walks of its first run."""
     figure, axes = comparison.figure(len(sides))
     for axis, side in zip(axes, sides, strict=True):
         first = next(row for row in rows if row["side"] == side)
