@@ -91,6 +91,12 @@ def _load(
         RuntimeError,
     ) as error:
         return None, f"cannot load {library}: {error}; {_BUILD}"
+    wanted = os.environ.get("TFSAC_SIMD", simd)
+    if wanted != simd:
+        return None, (
+            f"TFSAC_SIMD={wanted!r} names instructions that are not of this "
+            "CPU; unset it, or choose amx, avx512, avx2 or portable"
+        )
     return module, (
         f"loaded, built for TensorFlow {built_for} by "
         f"{info.get('compiler', 'an unknown compiler')}, for {simd}"
