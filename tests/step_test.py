@@ -43,7 +43,8 @@ def transitions(n, seed=0):
 def weights(agent):
     models = (agent.actor, agent.critic, agent.target_critic)
     arrays = [w for model in models for w in model.get_weights()]
-    return np.concatenate([w.ravel() for w in arrays])
+    arrays.append(agent.log_alpha.numpy())
+    return np.concatenate([np.ravel(w) for w in arrays])
 
 
 def tensors(batch):
@@ -120,7 +121,7 @@ def _stacked(members, like):
     return [a.reshape(w.shape) for a, w in zip(arrays, like, strict=True)]
 
 
-class ModesTest(tf.test.TestCase):
+class ModesTest(tf.test.TestCase, parameterized.TestCase):
     def test_xla_and_graph_agree_over_20_updates(self):
         agents = [make_agent(jit_compile=jit) for jit in (True, False)]
         start = weights(agents[0])
@@ -137,13 +138,17 @@ class ModesTest(tf.test.TestCase):
             np.linalg.norm(xla - graph), 1e-3 * np.linalg.norm(graph - start)
         )
 
-    def test_kernels_and_tensorflow_agree_over_50_updates(self):
+    @parameterized.named_parameters(
+        ("small", {}),
+        ("of_the_paper", {"hidden_units": (256, 256), "batch_size": 256}),
+    )
+    def test_kernels_and_tensorflow_agree_over_50_updates(self, config):
         if not ops.loaded():
             self.skipTest(ops.status())
-        kernels, plain = make_agent(jit_compile=True), make_agent(True)
+        kernels, plain = (make_agent(True, **config) for _ in range(2))
         start = weights(kernels)
         for agent in (kernels, plain):
-            agent.replay.insert(transitions(200))
+            agent.replay.insert(transitions(1_000))
         for _ in range(50):
             ours = kernels.update()
             with mlp.tensorflow_only():  # which counts when it is traced
@@ -157,6 +162,26 @@ class ModesTest(tf.test.TestCase):
             np.linalg.norm(ours - theirs), 1e-3 * np.linalg.norm(ours - start)
         )
         self.assertFalse(np.array_equal(ours, theirs))  # each had its own path
+
+    def test_it_asks_the_kernels_for_what_it_needs_alone(self):
+        if not ops.loaded():
+            self.skipTest(ops.status())
+        agent = make_agent()
+        batch = tensors(transitions(B))
+        graph = tf.function(agent.learn).get_concrete_function(batch).graph
+        wanted = [
+            (list(op.get_attr("wanted_inputs")), op.get_attr("wants_weights"))
+            for op in graph.get_operations()
+            if op.type == "Tfsac>MlpGradient"
+        ]
+        self.assertCountEqual(
+            wanted,
+            [
+                ([False, False], True),  # the critics' loss: their weights
+                ([False, True], False),  # the actor's, of the critics: actions
+                ([False], True),  # and from these on its own weights
+            ],
+        )
 
     def test_twenty_updates_are_the_same_in_one_call_or_in_twenty(self):
         together, apart = make_agent(), make_agent()
