@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import sys
 from unittest import mock
 
 import counting_env
@@ -49,6 +50,35 @@ class Recorder(gymnasium.Wrapper):
         if result[2] or result[3]:
             self.finished.append((sum(self.rewards), len(self.rewards)))
         return result
+
+
+class Profiler(gymnasium.Wrapper):
+    """Notes the module of each function that is called meanwhile.
+
+    Args:
+        env: The environment.
+        steps: From which of its steps on, up to which.
+    """
+
+    def __init__(self, env, steps):
+        super().__init__(env)
+        self._steps = steps
+        self._count = 0
+        self.modules = set()
+
+    def step(self, action):
+        self._count += 1
+        if self._count == self._steps.start:
+            sys.setprofile(self._note)
+        elif self._count == self._steps.stop:
+            sys.setprofile(None)
+        return self.env.step(action)
+
+    def _note(self, frame, event, function):
+        if event == "call":
+            self.modules.add(frame.f_globals["__name__"])
+        elif event == "c_call":
+            self.modules.add(function.__module__ or "")
 
 
 class LoopTest(parameterized.TestCase, tf.test.TestCase):
@@ -257,20 +287,19 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
     def test_a_step_of_the_environment_needs_no_tensorflow(self):
         if not ops.loaded():
             self.skipTest(ops.status())
-        agent = small_agent.make(
-            counting_env.ID, num_envs=2, random_steps=10, train_every=1_000
-        )
-        replay_ops = mock.patch.object(agent.replay._storage, "_kernels", None)
-        compiled = mock.patch.object(agent.policy, "_explore", None)
-        converting = mock.patch.object(
-            tf, "convert_to_tensor", side_effect=AssertionError
-        )
-        # Asked for once, before the first step.
-        memory = mock.patch.object(agent, "_require_memory")
-        with replay_ops, compiled, converting, memory:
-            fit(agent, 100)
+        env = Profiler(CountingEnv(), steps=range(20, 90))
+        agent = small_agent.make(env, random_steps=10, train_every=1_000)
+        fit(agent, 100)
         self.assertEqual(agent.replay.inserted, 100)
-        self.assertEqual(agent.progress.explored, 45)
+        self.assertEqual(agent.progress.explored, 90)
+        expected = {"tfsac.batches", "tfsac.replay"}
+        self.assertContainsSubset(expected, env.modules)
+        libraries = "tensorflow", "keras", "logging", "absl"
+        called = {
+            name for name in env.modules if name.split(".")[0] in libraries
+        }
+        # That alone which says whether a function is being traced.
+        self.assertEqual(called, {"tensorflow.python.eager.context"})
 
     def test_epoch_logs(self):
         env = Recorder(CountingEnv())
