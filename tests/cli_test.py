@@ -310,12 +310,14 @@ class InfoTest(tf.test.TestCase):
         self.assertEqual(code, 0, msg=output + errors)
         self.assertIn(f"tensorflow {tf.__version__}", output)
         self.assertIn("kernels loaded", output)
+        self.assertIn("dense layers by the kernels", output)
         self.assertIn("device /physical_device:CPU:0", output)
 
     def test_without_kernels(self):
         code, output, _ = run("info", TFSAC_KERNELS="off")
         self.assertEqual(code, 0)
         self.assertIn("kernels off, as TFSAC_KERNELS=off asks", output)
+        self.assertIn("dense layers by TensorFlow", output)
         code, output, _ = run("info", "--require-kernels", TFSAC_KERNELS="off")
         self.assertEqual(code, 1)
         self.assertIn("kernels off", output)

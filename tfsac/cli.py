@@ -230,13 +230,15 @@ def _info(args: argparse.Namespace) -> bool:
     import tensorflow as tf
 
     import tfsac
-    from tfsac import ops
+    from tfsac import mlp, ops
 
     print(f"tfsac {tfsac.__version__}")
     print(f"python {platform.python_version()}")
     for name in _DEPENDENCIES:
         print(f"{name} {importlib.metadata.version(name)}")
     print(f"kernels {ops.status()}")
+    by = "the kernels" if mlp.serves("relu", "float32") else "TensorFlow"
+    print(f"dense layers by {by}")
     for device in tf.config.list_physical_devices():
         print(f"device {device.name}")
     return ops.loaded() or not args.require_kernels
