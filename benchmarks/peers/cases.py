@@ -14,6 +14,7 @@ GROWTH = {
 }
 # tfsac without and with `SACConfig(overlap=True)`, which only it has.
 OVERLAP = ("tfsac", "tfsac_overlap")
+WAITING = "waiting_env:Waiting-v0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,8 @@ def main_cases() -> list[Case]:
 def overlap_cases() -> list[Case]:
     """Whole training loops of tfsac, without and with overlap."""
     kind = "end_to_end_overlap"
-    cases = [_loop(k, kind, env=e) for e in ENVS[:2] for k in (1, 20)]
+    envs = *ENVS[:2], WAITING
+    cases = [_loop(k, kind, env=each) for each in envs for k in (1, 20)]
     return cases + [
         _loop(8, kind, env=ENVS[0], num_envs=8, vectorization=each)
         for each in ("sync", "async")
