@@ -29,7 +29,7 @@ from steps import Sizes
 
 VARIED = {
     "batch": (16, 64, 1024, 4096),
-    "hidden": (16, 32, 64, 128, 512, 1024),
+    "hidden": (16, 32, 64, 128, 512, 768, 1024),
     "depth": (0, 1, 3),
     "critics": (1, 10),
     "observation": (3, 100, 400),

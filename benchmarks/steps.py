@@ -7,6 +7,7 @@ before.
 import argparse
 import contextlib
 import dataclasses
+import math
 import multiprocessing
 import os
 import pathlib
@@ -185,11 +186,12 @@ def require_kernels() -> None:
 
 
 def on_path(path: str) -> contextlib.AbstractContextManager:
-    """Has networks run on the kernels, or on TensorFlow's ops alone."""
+    """Has networks run on the kernels, however wide, or on TensorFlow's ops."""
     from tfsac import mlp
 
     if path == "tensorflow":
         return mlp.tensorflow_only()
+    mlp._WIDEST = math.inf
     return contextlib.nullcontext()
 
 
