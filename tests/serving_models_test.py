@@ -230,6 +230,50 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                 values = answer.result().outputs["values"].float_val
                 self.assertAllEqual(values, [5, 7])
 
+    def test_rows_of_any_width(self):
+        """Widths that no array holds together are no call together."""
+        request = serving_server.request_of
+        with (
+            serving_server.Server({"m": self.model}) as server,
+            serving_server.Held() as held,
+        ):
+            answers = {
+                server.prediction.Predict.future(
+                    request(
+                        "m",
+                        {"rows": np.ones([2, width], np.float32)},
+                        signature="width",
+                    ),
+                    timeout=60,
+                ): width
+                for width in (1, 2, 3, 3, 2)
+            }
+            held.began.acquire()
+            wait_for(lambda: server.service._requests == len(answers))
+            held.release()
+            for answer, width in answers.items():
+                total = answer.result().outputs["total"].float_val
+                self.assertAllEqual(total, [width, width])
+        self.assertEqual(sorted(held.calls), [2, 2, 2, 4])
+
+    def test_whatever_a_batch_does_each_is_answered(self):
+        request = serving_server.request_of("m", {"observations": ROW})
+        with (
+            serving_server.Server({"m": self.model}) as server,
+            serving_server.Held() as held,
+            mock.patch.object(np, "concatenate", side_effect=MemoryError),
+        ):
+            answers = [
+                server.prediction.Predict.future(request, timeout=60)
+                for _ in range(4)
+            ]
+            held.began.acquire()
+            wait_for(lambda: server.service._requests == len(answers))
+            held.release()
+            for answer in answers:
+                actions = tf.make_ndarray(answer.result().outputs["actions"])
+                self.assertAllClose(actions, ROW @ WEIGHTS)
+
     def test_a_seed_is_its_requests_own(self):
         request = serving_server.request_of
         with (

@@ -36,6 +36,7 @@ def save(folder, bias=0.0):
     | `two` | `sum = a + b`, `difference = a - b` |
     | `text` | strings, lower case |
     | `pick` | `values[i]` for each of `indices`; fails outside |
+    | `width` | `total`, of each row of `rows`, which are of any width |
     """
     module = tf.Module()
     module.weights = tf.Variable(WEIGHTS)
@@ -72,12 +73,19 @@ def save(folder, bias=0.0):
     def pick(indices):
         return {"values": tf.gather(tf.constant([5.0, 6.0, 7.0]), indices)}
 
+    wide = tf.TensorSpec([None, None], tf.float32, "rows")
+
+    @tf.function(input_signature=[wide])
+    def width(rows):
+        return {"total": tf.reduce_sum(rows, 1)}
+
     signatures = {
         "serving_default": act,
         "sample": sample,
         "two": two,
         "text": text,
         "pick": pick,
+        "width": width,
     }
     tf.saved_model.save(module, str(folder), signatures)
 

@@ -31,14 +31,26 @@ class _Task:
     answer: "asyncio.Future[_Outputs]"
     started: bool = False
 
+    def joins(self, other: "_Task") -> bool:
+        """Whether both can be one call: what numpy can put together."""
+        return (
+            self.rows is not None
+            and other.rows is not None
+            and self.signature is other.signature
+            and all(
+                mine.shape[1:] == its.shape[1:] and mine.dtype == its.dtype
+                for mine, its in zip(self.inputs, other.inputs, strict=True)
+            )
+        )
+
 
 class Batcher:
     """Runs the signatures of one version of a model.
 
     Requests share a call if they want the same signature, follow one another,
-    and fit it: a request with a wrong shape runs by itself, so that nobody
-    else gets its error. If a call of several fails all the same, each of them
-    is tried alone.
+    fit it and are alike but for their rows: a request with a wrong shape runs
+    by itself, so that nobody else gets its error. If a call of several fails
+    all the same, each of them is tried alone.
 
     Args:
         max_rows: The largest batch. 1 runs each request by itself.
@@ -125,16 +137,11 @@ class Batcher:
             if task.answer.done():  # nobody waits for it any more
                 self._waiting.popleft()
                 continue
-            if batch and not (
-                task.rows is not None
-                and batch[0].rows is not None
-                and task.signature is batch[0].signature
-                and rows + task.rows <= self._max_rows
-            ):
+            rows += task.rows or 0
+            if batch and (rows > self._max_rows or not task.joins(batch[0])):
                 break
             self._waiting.popleft()
             task.started = True
-            rows += task.rows or 0
             batch.append(task)
         return batch
 
@@ -155,21 +162,27 @@ class Batcher:
 
 
 def _run(batch: list[_Task]) -> list[_Outputs | Exception]:
-    """Runs a batch; returns each one's own rows, or why there are none."""
-    if len(batch) == 1:
-        return [_run_one(batch[0])]
-    signature = batch[0].signature
+    """Runs a batch; returns each one's own rows, or why there are none.
+
+    It raises nothing: somebody waits for each answer.
+    """
+    if len(batch) > 1:
+        try:
+            return list(_run_together(batch))
+        except Exception:  # each gets its own error, or none
+            pass
+    return [_run_one(task) for task in batch]
+
+
+def _run_together(batch: list[_Task]) -> list[_Outputs]:
     rows = [task.rows or 0 for task in batch]
     joined = [
         np.concatenate(arrays)
         for arrays in zip(*(task.inputs for task in batch), strict=True)
     ]
-    try:
-        outputs = signature(joined)
-    except Exception:  # each gets its own error, or none
-        return [_run_one(task) for task in batch]
+    outputs = batch[0].signature(joined)
     if any(len(output) != sum(rows) for output in outputs):
-        return [_run_one(task) for task in batch]  # not one for each row
+        raise ValueError("Expected outputs with a row for each of the inputs.")
     ends = list(itertools.accumulate(rows))[:-1]
     parts = [np.split(output, ends) for output in outputs]
     return [list(part) for part in zip(*parts, strict=True)]

@@ -77,7 +77,7 @@ class Signature:
         self.outputs = [key for key, _ in outputs]
         shapes = [spec.shape for spec in self.inputs.values()]
         shapes += [tf.TensorShape(info.tensor_shape) for _, info in outputs]
-        self.batchable = bool(self.inputs) and all(
+        self.batchable = bool(self.inputs and self.outputs) and all(
             shape.rank and shape[0] is None for shape in shapes
         )
         self._inner_shapes: list[list[int | None]] = []
