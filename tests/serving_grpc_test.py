@@ -17,7 +17,7 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
 )
 
-from tfsac.serving.service import Limits
+from tfsac.serving.intake import Limits
 
 ROWS = np.float32([[1, 2, 3, 4], [0.5, -1, 0, 2]])
 OK = {"instances": ROWS.tolist()}
@@ -125,6 +125,16 @@ MALFORMED_GRPC = (
         "large_batch",
         {"observations": np.zeros([101, 4], np.float32)},
         {},
+        Code.INVALID_ARGUMENT,
+        "Task size 101 is larger than maximum input batch size 100",
+    ),
+    (
+        "large_batch_of_a_request_that_is_never_batched",
+        {
+            "observations": np.zeros([101, 4], np.float32),
+            "seed": np.int64([1, 2]),
+        },
+        {"signature": "sample"},
         Code.INVALID_ARGUMENT,
         "Task size 101 is larger than maximum input batch size 100",
     ),

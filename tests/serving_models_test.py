@@ -17,7 +17,7 @@ from absl.testing import parameterized
 from serving_server import WEIGHTS, put
 
 from tfsac.serving import models
-from tfsac.serving.service import Limits
+from tfsac.serving.intake import Limits
 
 ROW = np.float32([[1, 2, 3, 4]])
 
@@ -187,7 +187,7 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                 )
                 for each in rows
             ]
-            wait_for(lambda: server.service._requests == count + 1)
+            wait_for(lambda: server.service.intake.requests == count + 1)
             held.release()
             first.result()
             for each, answer in zip(rows, answers, strict=True):
@@ -220,7 +220,7 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                 for inputs in (good, good, bad, shape, good)
             ]
             held.began.acquire()
-            wait_for(lambda: server.service._requests == len(answers))
+            wait_for(lambda: server.service.intake.requests == len(answers))
             held.release()
             for index, answer in enumerate(answers):
                 if index == 2:
@@ -249,7 +249,7 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                 for width in (1, 2, 3, 3, 2)
             }
             held.began.acquire()
-            wait_for(lambda: server.service._requests == len(answers))
+            wait_for(lambda: server.service.intake.requests == len(answers))
             held.release()
             for answer, width in answers.items():
                 total = answer.result().outputs["total"].float_val
@@ -268,7 +268,7 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                 for _ in range(4)
             ]
             held.began.acquire()
-            wait_for(lambda: server.service._requests == len(answers))
+            wait_for(lambda: server.service.intake.requests == len(answers))
             held.release()
             for answer in answers:
                 actions = tf.make_ndarray(answer.result().outputs["actions"])
@@ -291,7 +291,7 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                 )
                 for seed in range(5)
             ]
-            wait_for(lambda: server.service._requests == len(answers))
+            wait_for(lambda: server.service.intake.requests == len(answers))
             held.release()
             for seed, answer in enumerate(answers):
                 actions = tf.make_ndarray(answer.result().outputs["actions"])
@@ -309,7 +309,7 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                     pool.submit(server.post, "m:predict", body)
                     for _ in range(3)
                 ]
-                wait_for(lambda: server.service._requests == 3)
+                wait_for(lambda: server.service.intake.requests == 3)
                 status, answer = server.post("m:predict", body)
                 self.assertEqual(status, 503)
                 self.assertIn("is full", answer["error"])
@@ -332,10 +332,10 @@ class BatchingTest(parameterized.TestCase, serving_server.ServingTestCase):
                     for _ in range(3)
                 ]
                 held.began.acquire()
-                wait_for(lambda: server.service._requests == 3)
+                wait_for(lambda: server.service.intake.requests == 3)
                 for each in gone:
                     each.cancel()
-                wait_for(lambda: server.service._requests == 0)
+                wait_for(lambda: server.service.intake.requests == 0)
             server.predict("m", {"observations": ROW})
 
 

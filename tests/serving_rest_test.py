@@ -13,7 +13,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from serving_server import WEIGHTS
 
-from tfsac.serving.service import Limits
+from tfsac.serving.intake import Limits
 
 ROWS = np.float32([[1, 2, 3, 4], [0.5, -1, 0, 2]])
 OK = {"instances": ROWS.tolist()}
@@ -323,6 +323,16 @@ MALFORMED = (
         "large_batch",
         "m:predict",
         {"instances": [[0, 0, 0, 0]] * 101},
+        400,
+        "Task size 101 is larger than maximum input batch size 100",
+    ),
+    (
+        "large_batch_of_a_request_that_is_never_batched",
+        "m:predict",
+        {
+            "signature_name": "sample",
+            "inputs": {"observations": [[0, 0, 0, 0]] * 101, "seed": [1, 2]},
+        },
         400,
         "Task size 101 is larger than maximum input batch size 100",
     ),

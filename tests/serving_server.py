@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfsac.serving import savedmodel, server
-from tfsac.serving.service import Limits
+from tfsac.serving.intake import Limits
 
 WEIGHTS = np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]])
 

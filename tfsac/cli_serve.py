@@ -63,8 +63,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run each request by itself",
     )
-    number("--max-batch-rows", 1_000, "rows of a request, and of a batch.")
-    number("--max-requests", 256, "at the same time; more get UNAVAILABLE.")
+    number("--max-batch-rows", 1_000, "rows of a request and of a batch.")
+    number(
+        "--max-requests",
+        256,
+        "requests waiting or running at the same time; more get UNAVAILABLE.",
+    )
     number("--max-payload-mib", 16, "MiB of a request.")
     number("--timeout", 30, "seconds that a request may take.")
 
@@ -74,7 +78,7 @@ def serve(args: argparse.Namespace) -> bool:
     folders = _folders(args.dirs)
     try:
         from tfsac.serving import server
-        from tfsac.serving.service import Limits
+        from tfsac.serving.intake import Limits
     except ModuleNotFoundError as error:
         raise ValueError(_MISSING.format(error=error)) from error
     logging.basicConfig(

@@ -4,6 +4,7 @@
     batching.py       requests of many clients -> one run
     models.py         the versions of a model: load, swap, unload
     service.py        what REST and gRPC have in common
+    intake.py         requests within bounds: number, bytes, rows, time
     json_document.py, json_tensors.py, proto_tensors.py
                       what is sent -> arrays -> what is answered
     rest.py, rpc.py   HTTP and gRPC

@@ -8,9 +8,10 @@ more there are, the larger the batches.
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 import numpy as np
@@ -62,6 +63,7 @@ class Batcher:
         self._on_batch = on_batch
         self._waiting: collections.deque[_Task] = collections.deque()
         self._running = False
+        self._holders = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = concurrent.futures.ThreadPoolExecutor(
@@ -108,8 +110,19 @@ class Batcher:
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             ) from None
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Surrounds a request, from when it finds this version."""
+        self._holders += 1
+        self._note()
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._note()
+
     async def close(self) -> None:
-        """Waits until nobody is waiting; nothing may be run after that."""
+        """Waits until nobody needs it; nothing may be run after that."""
         await self._idle.wait()
         self._thread.shutdown()
 
@@ -117,10 +130,9 @@ class Batcher:
         """Runs the next batch, if somebody waits."""
         batch = self._next_batch()
         self._running = bool(batch)
+        self._note()
         if not batch:
-            self._idle.set()
             return
-        self._idle.clear()
         self._on_batch(sum(task.rows or 1 for task in batch))
 
         def run() -> None:
@@ -128,6 +140,13 @@ class Batcher:
             loop.call_soon_threadsafe(self._finish, loop, batch, answers)
 
         self._thread.submit(run)
+
+    def _note(self) -> None:
+        """Notes whether somebody needs this version."""
+        if self._running or self._holders:
+            self._idle.clear()
+        else:
+            self._idle.set()
 
     def _next_batch(self) -> list[_Task]:
         batch: list[_Task] = []

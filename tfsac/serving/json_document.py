@@ -10,6 +10,7 @@ __all__ = ["shown", "parse"]
 
 _DECODER = json.JSONDecoder()
 _DEBUG_LENGTH = 256
+_LOOKED_THROUGH = 2**16
 # What rapidjson says where Python's parser says this.
 _PARSE_ERRORS = (
     ("Unterminated string", "Missing a closing quotation mark in string."),
@@ -73,8 +74,13 @@ def shown(value: Any) -> str:
     Returns:
         JSON, cut after 256 characters.
     """
-    try:
-        return json.dumps(value)[:_DEBUG_LENGTH]
+    try:  # piece by piece: it may be as large as a request
+        told = ""
+        for piece in json.JSONEncoder().iterencode(value):
+            told += piece
+            if len(told) >= _DEBUG_LENGTH:
+                break
+        return told[:_DEBUG_LENGTH]
     except RecursionError:  # what was parsed may just be too deep to write
         return "..."
 
@@ -89,7 +95,9 @@ def _rapidjson_message(error: json.JSONDecodeError) -> str:
             return rapidjson
     if not error.msg.startswith("Expecting ','"):
         return "Invalid value."
-    # In which of the two did a comma lack?
+    # In which of the two did a comma lack? Of a big document nobody asks.
+    if error.pos > _LOOKED_THROUGH:
+        return "Missing a comma or ] after an array element."
     open_: list[str] = []
     pattern = r'"(?:[^"\\]|\\.)*"|[][{}]'
     for token in re.findall(pattern, error.doc[: error.pos]):

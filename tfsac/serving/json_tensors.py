@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsac.serving.errors import ServingError
+from tfsac.serving.intake import check_rows
 from tfsac.serving.json_document import shown
 
 __all__ = ["format_response", "signature_name", "to_arrays"]
@@ -22,6 +23,7 @@ __all__ = ["format_response", "signature_name", "to_arrays"]
 Inputs = Mapping[str, tf.TensorSpec]
 
 _MAX_RANK = 32
+_PART = 1_000
 _INTEGERS = (
     *(tf.int8, tf.int16, tf.int32, tf.int64),
     *(tf.uint8, tf.uint16, tf.uint32, tf.uint64),
@@ -62,12 +64,15 @@ def signature_name(document: Mapping[str, Any]) -> str:
     return name
 
 
-def to_arrays(document: Mapping[str, Any], inputs: Inputs) -> list[np.ndarray]:
+def to_arrays(
+    document: Mapping[str, Any], inputs: Inputs, max_rows: float
+) -> list[np.ndarray]:
     """Reads the tensors of a request, in rows or in columns.
 
     Args:
         document: The request; it has `instances` or `inputs`.
         inputs: What the signature wants.
+        max_rows: What an input of any number of rows may have.
 
     Returns:
         One array for each of `inputs`, in that order.
@@ -87,19 +92,25 @@ def to_arrays(document: Mapping[str, Any], inputs: Inputs) -> list[np.ndarray]:
             _malformed(document, "Expecting 'instances' to be an list/array")
         if not instances:
             _malformed(document, "No values in 'instances' array")
+        for spec in inputs.values():
+            check_rows(spec, len(instances), max_rows)
         return _from_rows(instances, inputs)
     if "inputs" in document:
-        return _from_columns(document["inputs"], inputs)
+        columns = _columns(document["inputs"], inputs)
+        for spec, value in columns:
+            if isinstance(value, list):
+                check_rows(spec, len(value), max_rows)
+        return [_tensor(value, spec.dtype) for spec, value in columns]
     raise ServingError("Missing 'inputs' or 'instances' key")
 
 
 def format_response(
-    document: Mapping[str, Any], names: Sequence[str], arrays: list[np.ndarray]
+    columns: bool, names: Sequence[str], arrays: list[np.ndarray]
 ) -> bytes:
     """Writes a response in the request's own format.
 
     Args:
-        document: The request; it has `instances` or `inputs`.
+        columns: Whether it had `inputs`, and not `instances`.
         names: Those of the outputs.
         arrays: One for each.
 
@@ -109,13 +120,13 @@ def format_response(
     Raises:
         ServingError: If rows were asked for and outputs differ in theirs.
     """
-    columns = {
+    named = {
         name: _to_json(name, array)
         for name, array in zip(names, arrays, strict=True)
     }
-    values = list(columns.values())
-    if "inputs" in document:
-        outputs = values[0] if len(values) == 1 else columns
+    values = list(named.values())
+    if columns:
+        outputs = values[0] if len(values) == 1 else named
         return json.dumps({"outputs": outputs}).encode()
     shapes = [array.shape for array in arrays]
     if () in shapes or len({shape[0] for shape in shapes}) != 1:
@@ -126,7 +137,7 @@ def format_response(
     rows = values[0]
     if len(values) > 1:
         rows = [
-            dict(zip(columns, row, strict=True))
+            dict(zip(named, row, strict=True))
             for row in zip(*values, strict=True)
         ]
     return json.dumps({"predictions": rows}).encode()
@@ -180,9 +191,24 @@ def _stack(rows: list[Any], dtype: tf.DType, key: str) -> np.ndarray:
 
 
 def _explain(rows: list[Any], dtype: tf.DType, key: str) -> None:
-    """Finds the row that is wrong, or not like the first."""
+    """Finds the row that is wrong, or not like the first.
+
+    Rows are looked at one by one, which is slow, only in the first part that
+    does not become a tensor together with the first row.
+    """
+    for start in range(0, len(rows), _PART):
+        try:
+            _tensor([rows[0], *rows[start : start + _PART]], dtype)
+        except ServingError:
+            _explain_part(rows, start, dtype, key)
+
+
+def _explain_part(
+    rows: list[Any], start: int, dtype: tf.DType, key: str
+) -> None:
     first = None
-    for item, row in enumerate(rows):
+    for item in (0, *range(start, min(start + _PART, len(rows)))):
+        row = rows[item]
         try:
             array = _tensor(row, dtype)
         except ServingError as error:
@@ -210,7 +236,7 @@ def _fail_in_row(item: int, key: str, message: str) -> NoReturn:
     )
 
 
-def _from_columns(value: Any, inputs: Inputs) -> list[np.ndarray]:
+def _columns(value: Any, inputs: Inputs) -> list[tuple[tf.TensorSpec, Any]]:
     if not _is_object(value):
         if len(inputs) > 1:
             raise ServingError(
@@ -218,13 +244,13 @@ def _from_columns(value: Any, inputs: Inputs) -> list[np.ndarray]:
                 "multiple input tensors required as per tensorinfo_map"
             )
         [spec] = inputs.values()
-        return [_tensor(value, spec.dtype)]
+        return [(spec, value)]
     for name in inputs:
         if name not in value:
             raise ServingError(
                 f"Missing named input: {name} in 'inputs' object."
             )
-    return [_tensor(value[name], spec.dtype) for name, spec in inputs.items()]
+    return [(spec, value[name]) for name, spec in inputs.items()]
 
 
 def _tensor(value: Any, dtype: tf.DType) -> np.ndarray:
@@ -273,8 +299,9 @@ def _leaves(items: list[Any], dtype: tf.DType, rank: int) -> np.ndarray:
         with np.errstate(over="ignore"):
             return np.array(items, dtype.as_numpy_dtype)
     except OverflowError:
+        low, high = dtype.min, dtype.max
         for item in items:
-            if dtype.is_floating or not dtype.min <= item <= dtype.max:
+            if dtype.is_floating or not low <= item <= high:
                 _wrong_type(item, dtype)
         raise
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 
 from tfsac.serving.errors import ServingError
+from tfsac.serving.intake import check_rows
 
 __all__ = ["from_protos", "to_proto"]
 
@@ -28,12 +29,14 @@ _MAX_FILL = 2**20
 def from_protos(
     protos: Mapping[str, tensor_pb2.TensorProto],
     inputs: Mapping[str, tf.TensorSpec],
+    max_rows: float,
 ) -> list[np.ndarray]:
     """Reads the tensors of a request.
 
     Args:
         protos: By name.
         inputs: What the signature wants.
+        max_rows: What an input of any number of rows may have.
 
     Returns:
         One array for each of `inputs`, in that order.
@@ -49,6 +52,10 @@ def from_protos(
             f"Sent extra: {_braces(sent - wanted)}. "
             f"Missing but required: {_braces(wanted - sent)}."
         )
+    for name, spec in inputs.items():
+        dims = protos[name].tensor_shape.dim
+        if dims:
+            check_rows(spec, dims[0].size, max_rows)
     return [_to_array(protos[name], spec) for name, spec in inputs.items()]
 
 

@@ -1,6 +1,6 @@
 """TensorFlow Serving's REST interface, health, metrics and the status page."""
 
-import asyncio
+import contextlib
 import json
 import re
 import urllib.parse
@@ -12,6 +12,8 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfsac.serving import json_document, json_tensors, status_page
 from tfsac.serving.errors import ServingError
+from tfsac.serving.models import Servable
+from tfsac.serving.savedmodel import Signature
 from tfsac.serving.service import DEFAULT_SIGNATURE, Service
 
 __all__ = ["application"]
@@ -44,7 +46,7 @@ def application(service: Service) -> web.Application:
         An application for aiohttp.
     """
     handler = _Handler(service)
-    app = web.Application(client_max_size=service.limits.max_payload)
+    app = web.Application()
     app.router.add_get("/", handler.status_page)
     app.router.add_get("/healthz", handler.health)
     app.router.add_get("/monitoring/prometheus/metrics", handler.metrics)
@@ -79,7 +81,7 @@ class _Handler:
     ) -> bytes:
         service = self._service
         name = urllib.parse.unquote(name)
-        with service.admit(name, "REST"):
+        with service.counted(name, "REST"), contextlib.ExitStack() as stack:
             number = _number(version)
             if method.lower() != "predict":
                 raise ServingError(
@@ -87,38 +89,33 @@ class _Handler:
                     grpc.StatusCode.UNIMPLEMENTED,
                 )
             deadline = service.deadline()
-            document = json_document.parse(await self._read(request, deadline))
-            signature_name = json_tensors.signature_name(document)
-            _refuse_label(label)
-            found = service.find(name, number)
-            wanted = signature_name or DEFAULT_SIGNATURE
-            if wanted not in found.model.signatures:
-                raise ServingError(
-                    f'Serving signature name: "{wanted}" not found in '
-                    "signature def"
+            body = await self._read(request, deadline)
+            stack.enter_context(service.intake.slot())
+            size = len(body)
+            async with service.intake.converter(size, deadline) as convert:
+                document = await convert(json_document.parse, body)
+                wanted = json_tensors.signature_name(document)
+                _refuse_label(label)
+                found = stack.enter_context(service.use(name, number))
+                signature = _signature(found, wanted or DEFAULT_SIGNATURE)
+                columns = "inputs" in document
+                inputs = await convert(
+                    json_tensors.to_arrays,
+                    document,
+                    signature.inputs,
+                    service.limits.max_batch_rows,
                 )
-            signature = found.model.signatures[wanted]
-            inputs = json_tensors.to_arrays(document, signature.inputs)
+                await convert(document.clear)  # larger than the arrays
+            del body
             outputs = await service.predict(found, signature, inputs, deadline)
             return json_tensors.format_response(
-                document, signature.outputs, outputs
+                columns, signature.outputs, outputs
             )
 
     async def _read(self, request: web.Request, deadline: float) -> bytes:
+        chunks = request.content.iter_any()
         try:
-            async with asyncio.timeout_at(deadline):
-                return await request.read()
-        except TimeoutError:
-            raise ServingError(
-                "Timed out while reading the request",
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-            ) from None
-        except web.HTTPRequestEntityTooLarge:
-            raise ServingError(
-                "Expected a request of at most "
-                f"{self._service.limits.max_payload} bytes",
-                http_status=413,
-            ) from None
+            return await self._service.intake.read(chunks, deadline)
         except (web.RequestPayloadError, ConnectionError) as error:
             raise ServingError(f"Cannot read the request: {error}") from error
 
@@ -161,6 +158,14 @@ class _Handler:
     async def status_page(self, request: web.Request) -> web.Response:
         page = status_page.render(self._service)
         return web.Response(text=page, content_type="text/html")
+
+
+def _signature(found: Servable, wanted: str) -> Signature:
+    if wanted not in found.model.signatures:
+        raise ServingError(
+            f'Serving signature name: "{wanted}" not found in signature def'
+        )
+    return found.model.signatures[wanted]
 
 
 def _number(version: str | None) -> int | None:

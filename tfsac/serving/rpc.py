@@ -86,8 +86,12 @@ class _Handler:
         context: grpc.aio.ServicerContext,
     ) -> predict_pb2.PredictResponse:
         service, spec = self._service, request.model_spec
-        with service.admit(spec.name, "gRPC"):
-            found = service.find(*_name_and_number(spec))
+        deadline, size = service.deadline(), request.ByteSize()
+        with (
+            service.counted(spec.name, "gRPC"),
+            service.intake.slot(),
+            service.use(*_name_and_number(spec)) as found,
+        ):
             wanted = spec.signature_name or DEFAULT_SIGNATURE
             if wanted not in found.model.signatures:
                 raise ServingError(
@@ -95,12 +99,16 @@ class _Handler:
                     grpc.StatusCode.FAILED_PRECONDITION,
                 )
             signature = found.model.signatures[wanted]
-            inputs = proto_tensors.from_protos(request.inputs, signature.inputs)
+            async with service.intake.converter(size, deadline) as convert:
+                inputs = await convert(
+                    proto_tensors.from_protos,
+                    request.inputs,
+                    signature.inputs,
+                    service.limits.max_batch_rows,
+                )
             names = _filtered(request.output_filter, signature.outputs)
             # A client's own deadline cancels this call.
-            outputs = await service.predict(
-                found, signature, inputs, service.deadline()
-            )
+            outputs = await service.predict(found, signature, inputs, deadline)
             response = predict_pb2.PredictResponse()
             response.model_spec.name = spec.name
             response.model_spec.signature_name = wanted

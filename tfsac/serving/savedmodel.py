@@ -7,6 +7,7 @@ shape that does not fit gets the kernel's own words; closing it frees the model.
 
 import itertools
 import logging
+import math
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -202,7 +203,9 @@ class SavedModel:
                 raise ServingError(f"Warm-up asks for the signature {name!r}")
             signature = self.signatures[name]
             signature(
-                proto_tensors.from_protos(request.inputs, signature.inputs)
+                proto_tensors.from_protos(
+                    request.inputs, signature.inputs, max_rows=math.inf
+                )
             )
 
 

@@ -14,9 +14,10 @@ import grpc
 from aiohttp import web
 
 from tfsac.serving import rest, rpc
+from tfsac.serving.intake import Limits
 from tfsac.serving.metrics import Metrics
 from tfsac.serving.models import Model
-from tfsac.serving.service import Limits, Service
+from tfsac.serving.service import Service
 
 __all__ = ["Addresses", "run", "serve"]
 
@@ -99,6 +100,7 @@ async def serve(
         await asyncio.gather(grpc_server.stop(_GRACE_SECONDS), runner.cleanup())
         for model in models.values():
             await model.close()
+        service.intake.close()
 
 
 async def _listen(

@@ -1,8 +1,7 @@
-"""What REST and gRPC have in common: models, limits, predictions."""
+"""What REST and gRPC have in common: models, counts, predictions."""
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -16,35 +15,18 @@ from tensorflow_serving.apis import (
 )
 
 from tfsac.serving.errors import ServingError, from_exception
+from tfsac.serving.intake import Intake, Limits
 from tfsac.serving.metrics import Metrics
 from tfsac.serving.models import Model, Servable, not_found
 from tfsac.serving.savedmodel import Signature
 
-__all__ = ["DEFAULT_SIGNATURE", "Limits", "Service"]
+__all__ = ["DEFAULT_SIGNATURE", "Service"]
 
 DEFAULT_SIGNATURE = "serving_default"
 
 _log = logging.getLogger(__name__)
 # What is no fault of the client's.
 _OURS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a client may ask for; all of it bounds memory or time.
-
-    Attributes:
-        max_batch_rows: Of one request, and of a batch of several.
-        max_requests: Being read, waiting or running at the same time. One
-            more gets `UNAVAILABLE`.
-        max_payload: Of one request, in bytes.
-        timeout: Of one request, in seconds.
-    """
-
-    max_batch_rows: int = 1_000
-    max_requests: int = 256
-    max_payload: int = 16 * 2**20
-    timeout: float = 30.0
 
 
 class Service:
@@ -62,11 +44,11 @@ class Service:
         self.models = models
         self.limits = limits
         self.metrics = metrics
-        self._requests = 0
+        self.intake = Intake(limits)
 
     @contextlib.contextmanager
-    def admit(self, model: str, protocol: str) -> Iterator[None]:
-        """Surrounds a request for a prediction: bounds, counts and times it.
+    def counted(self, model: str, protocol: str) -> Iterator[None]:
+        """Surrounds a request for a prediction: counts and times it.
 
         Args:
             model: Its name, of a model or not.
@@ -77,14 +59,7 @@ class Service:
         """
         start = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
-        self._requests += 1
         try:
-            if self._requests > self.limits.max_requests:
-                raise ServingError(
-                    "The batch scheduling queue to which this task was "
-                    "submitted is full",
-                    grpc.StatusCode.UNAVAILABLE,
-                )
             yield
             code = grpc.StatusCode.OK
         except Exception as error:
@@ -94,7 +69,6 @@ class Service:
                 _log.error("%s %s: %s", protocol, model, told, exc_info=error)
             raise told from error
         finally:
-            self._requests -= 1
             seconds = time.perf_counter() - start
             self.metrics.answered(model, protocol, code, seconds)
 
@@ -106,19 +80,25 @@ class Service:
         """
         return asyncio.get_running_loop().time() + self.limits.timeout
 
-    def find(self, model: str, number: int | None) -> Servable:
-        """The version that a request gets.
+    @contextlib.contextmanager
+    def use(self, model: str, number: int | None) -> Iterator[Servable]:
+        """The version that a request gets, which stays until it is answered.
 
         Args:
             model: Its name.
             number: The version; `None` is the latest that is available.
 
-        Returns:
+        Yields:
             It.
 
         Raises:
             ServingError: `NOT_FOUND`.
         """
+        found = self._find(model, number)
+        with found.batcher.held():
+            yield found
+
+    def _find(self, model: str, number: int | None) -> Servable:
         if model not in self.models:
             raise not_found(model, number)
         return self.models[model].find(number)
@@ -132,11 +112,8 @@ class Service:
     ) -> list[np.ndarray]:
         """Runs a signature.
 
-        Nothing is awaited between `find` and the queue, so that the version
-        stays until this is answered.
-
         Args:
-            servable: From `find`.
+            servable: From `use`.
             signature: One of its signatures.
             inputs: One array for each of its inputs.
             deadline: In the event loop's time.
@@ -152,24 +129,13 @@ class Service:
                 raise ServingError(
                     f"Expected numbers in the input {name}. Received: NaN"
                 )
-        if signature.batchable:
-            self._check_rows(signature, inputs)
-        return await servable.batcher.run(signature, inputs, deadline)
-
-    def _check_rows(
-        self, signature: Signature, inputs: list[np.ndarray]
-    ) -> None:
         rows = {len(array) for array in inputs if array.ndim}
-        if len(rows) > 1:
+        if signature.batchable and len(rows) > 1:
             raise ServingError(
                 "Batching session Run() input tensors must have equal "
                 "0th-dimension size"
             )
-        if max(rows, default=0) > self.limits.max_batch_rows:
-            raise ServingError(
-                f"Task size {max(rows)} is larger than maximum input batch "
-                f"size {self.limits.max_batch_rows}"
-            )
+        return await servable.batcher.run(signature, inputs, deadline)
 
     def status(
         self, model: str, number: int | None
@@ -228,7 +194,7 @@ class Service:
         Raises:
             ServingError: `NOT_FOUND`.
         """
-        servable = self.find(model, number)
+        servable = self._find(model, number)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         for name, definition in servable.model.definitions.items():
             signatures.signature_def[name].CopyFrom(definition)
