@@ -7,12 +7,13 @@ import threading
 from concurrent import futures
 from unittest import mock
 
+import grpc
 import numpy as np
 import serving_server
 import tensorflow as tf
 from serving_models_test import wait_for
 
-from tfsac.serving import errors, json_tensors, proto_tensors
+from tfsac.serving import connections, errors, json_tensors, proto_tensors
 from tfsac.serving.intake import Limits
 
 ROW = [1, 2, 3, 4]
@@ -113,12 +114,15 @@ class SlowTest(serving_server.ServingTestCase):
                 connection.sendall(body[1:])
                 answer = connection.recv(1_000)
                 self.assertIn(b"HTTP/1.1 200 OK", answer)
+            for connection in slow:  # or the server waits for them at its end
+                connection.close()
 
     def test_it_is_given_up(self):
         limits = Limits(timeout=0.2)
         with serving_server.Server({"m": self.model}, limits) as server:
-            answer = self.begin(server, b"{", 100).recv(1_000)
-            self.assertIn(b"HTTP/1.1 504", answer)
+            connection = self.begin(server, b"{", 100)
+            self.assertIn(b"HTTP/1.1 504", connection.recv(1_000))
+            connection.close()
 
     def test_what_is_half_read_is_bounded(self):
         limits = Limits(max_payload=1_000)
@@ -133,6 +137,91 @@ class SlowTest(serving_server.ServingTestCase):
                 connection.close()
             wait_for(lambda: intake._bytes == 0)
             self.assertEqual(server.post("m:predict", GOOD)[0], 200)
+
+
+class ConnectionsTest(serving_server.ServingTestCase):
+    def connect(self, server):
+        address = "127.0.0.1", server.addresses.rest_port
+        return self.enterContext(socket.create_connection(address, 60))
+
+    def test_they_are_bounded(self):
+        with (
+            mock.patch.object(connections, "most", return_value=3),
+            serving_server.Server({"m": self.model}) as server,
+        ):
+            idle = [self.connect(server) for _ in range(3)]
+            status, answer = server.post("m:predict", GOOD)
+            self.assertEqual(status, 503)
+            self.assertEqual(answer, {"error": "Too many connections"})
+            server.predict("m", {"observations": np.float32([ROW])})
+            idle[0].close()
+            wait_for(lambda: server.post("m:predict", GOOD)[0] == 200)
+
+    def test_idle_ones_are_closed(self):
+        with (
+            mock.patch.object(connections, "IDLE_SECONDS", 1),
+            serving_server.Server({"m": self.model}) as server,
+        ):
+            silent, used = self.connect(server), self.connect(server)
+            used.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.assertIn(b"200 OK", used.recv(1_000))
+            self.assertEqual((silent.recv(1), used.recv(1)), (b"", b""))
+
+    def test_descriptors_are_left(self):
+        for descriptors, expected in ((1_024, 341), (2**20, 10_000)):
+            limits = descriptors, descriptors
+            with mock.patch.object(
+                connections.resource, "getrlimit", return_value=limits
+            ):
+                self.assertEqual(connections.most(), expected)
+
+
+class CallsTest(serving_server.ServingTestCase):
+    """Clients of gRPC that begin a call and send nothing."""
+
+    def slow(self, server, count):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        address = f"127.0.0.1:{server.addresses.grpc_port}"
+        channel = self.enterContext(grpc.insecure_channel(address, options))
+        call = channel.stream_unary(
+            "/tensorflow.serving.PredictionService/Predict"
+        )
+        end = threading.Event()
+        self.addCleanup(end.set)
+
+        def messages():
+            end.wait()
+            yield b""
+
+        return [call.future(messages(), timeout=60) for _ in range(count)]
+
+    def test_they_take_no_slot_and_are_given_up(self):
+        limits = Limits(max_requests=3, timeout=1)
+        with serving_server.Server({"m": self.model}, limits) as server:
+            slow = self.slow(server, 3)
+            server.predict("m", {"observations": np.float32([ROW])})
+            codes = {each.exception().code() for each in slow}
+            self.assertEqual(codes, {grpc.StatusCode.DEADLINE_EXCEEDED})
+
+    def test_calls_are_bounded(self):
+        limits = Limits(max_requests=3)
+
+        def ask():
+            try:
+                server.predict("m", {"observations": np.float32([ROW])})
+            except grpc.RpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        with serving_server.Server({"m": self.model}, limits) as server:
+            # Of one client that many are taken, and the others wait with it.
+            first = self.slow(server, 9)
+            self.assertEqual(ask(), grpc.StatusCode.OK)
+            second = self.slow(server, 3)
+            wait_for(lambda: ask() is grpc.StatusCode.RESOURCE_EXHAUSTED)
+            for each in first + second:
+                each.cancel()
+            wait_for(lambda: ask() is grpc.StatusCode.OK)
 
 
 if __name__ == "__main__":

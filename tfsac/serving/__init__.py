@@ -8,6 +8,7 @@
     json_document.py, json_tensors.py, proto_tensors.py
                       what is sent -> arrays -> what is answered
     rest.py, rpc.py   HTTP and gRPC
+    connections.py    how many, and for how long
     errors.py         statuses, and how HTTP tells them
     metrics.py, status_page.py
                       what operators see

@@ -1,9 +1,11 @@
 """TensorFlow Serving's gRPC interface."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf import message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -11,13 +13,16 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from tfsac.serving import proto_tensors
+from tfsac.serving import connections, proto_tensors
 from tfsac.serving.errors import ServingError, from_exception
 from tfsac.serving.service import DEFAULT_SIGNATURE, Service
 
 __all__ = ["server"]
 
-_Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+_Answer = Callable[[Any, float], Awaitable[Any]]
+
+# Until a connection speaks HTTP/2.
+_HANDSHAKE_SECONDS = 10
 
 
 def server(service: Service) -> grpc.aio.Server:
@@ -32,23 +37,30 @@ def server(service: Service) -> grpc.aio.Server:
     Returns:
         A server without a port.
     """
-    handler = _Handler(service)
-    size = service.limits.max_payload
+    limits = service.limits
     result = grpc.aio.server(
+        # Of calls that are answered, refused or still being sent.
+        maximum_concurrent_rpcs=2 * limits.max_requests,
         options=[
-            ("grpc.max_receive_message_length", size),
+            ("grpc.max_receive_message_length", limits.max_payload),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # a port that is in use is an error
-        ]
+            # Of one client; it waits with what is more.
+            ("grpc.max_concurrent_streams", limits.max_requests),
+            ("grpc.max_allowed_incoming_connections", connections.most()),
+            ("grpc.max_connection_idle_ms", 1_000 * connections.IDLE_SECONDS),
+            ("grpc.server_handshake_timeout_ms", 1_000 * _HANDSHAKE_SECONDS),
+        ],
     )
+    handler = _Handler(service)
     prediction = {
-        "Predict": _unary(handler.predict, predict_pb2.PredictRequest),
-        "GetModelMetadata": _unary(
+        "Predict": handler.method(handler.predict, predict_pb2.PredictRequest),
+        "GetModelMetadata": handler.method(
             handler.metadata, get_model_metadata_pb2.GetModelMetadataRequest
         ),
     }
     status = {
-        "GetModelStatus": _unary(
+        "GetModelStatus": handler.method(
             handler.status, get_model_status_pb2.GetModelStatusRequest
         )
     }
@@ -61,32 +73,39 @@ def server(service: Service) -> grpc.aio.Server:
     return result
 
 
-def _unary(method: _Method, request: Any) -> grpc.RpcMethodHandler:
-    async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        try:
-            return await method(request, context)
-        except Exception as error:
-            told = from_exception(error)
-        await context.abort(told.code, told.message)
-
-    return grpc.unary_unary_rpc_method_handler(
-        call,
-        request_deserializer=request.FromString,
-        response_serializer=lambda response: response.SerializeToString(),
-    )
-
-
 class _Handler:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    def method(self, answer: _Answer, request: Any) -> grpc.RpcMethodHandler:
+        """A method of one request and one response.
+
+        To gRPC it is one of many requests, which on the wire looks the same:
+        then it calls before the first has come, and what comes slowly can be
+        given up.
+        """
+
+        async def call(
+            messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+        ) -> Any:
+            try:
+                deadline = self._service.deadline()
+                parsed = await _receive(messages, request, deadline)
+                return await answer(parsed, deadline)
+            except Exception as error:
+                told = from_exception(error)
+            await context.abort(told.code, told.message)
+
+        return grpc.stream_unary_rpc_method_handler(
+            call, response_serializer=lambda each: each.SerializeToString()
+        )
+
     async def predict(
         self,
         request: predict_pb2.PredictRequest,
-        context: grpc.aio.ServicerContext,
+        deadline: float,
     ) -> predict_pb2.PredictResponse:
         service, spec = self._service, request.model_spec
-        deadline, size = service.deadline(), request.ByteSize()
         with (
             service.counted(spec.name, "gRPC"),
             service.intake.slot(),
@@ -99,6 +118,7 @@ class _Handler:
                     grpc.StatusCode.FAILED_PRECONDITION,
                 )
             signature = found.model.signatures[wanted]
+            size = request.ByteSize()
             async with service.intake.converter(size, deadline) as convert:
                 inputs = await convert(
                     proto_tensors.from_protos,
@@ -123,7 +143,7 @@ class _Handler:
     async def metadata(
         self,
         request: get_model_metadata_pb2.GetModelMetadataRequest,
-        context: grpc.aio.ServicerContext,
+        deadline: float,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         if not request.HasField("model_spec"):
             raise ServingError("Missing ModelSpec")
@@ -140,11 +160,28 @@ class _Handler:
     async def status(
         self,
         request: get_model_status_pb2.GetModelStatusRequest,
-        context: grpc.aio.ServicerContext,
+        deadline: float,
     ) -> get_model_status_pb2.GetModelStatusResponse:
         if not request.HasField("model_spec"):
             raise ServingError("Missing ModelSpec")
         return self._service.status(*_name_and_number(request.model_spec))
+
+
+async def _receive(
+    messages: AsyncIterator[bytes], request: Any, deadline: float
+) -> Any:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return request.FromString(await anext(messages))
+    except StopAsyncIteration:
+        raise ServingError("Expected a request. Received: none") from None
+    except message.DecodeError as error:
+        raise ServingError(f"Cannot parse the request: {error}") from error
+    except TimeoutError:
+        raise ServingError(
+            "Timed out while reading the request",
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+        ) from None
 
 
 def _name_and_number(spec: model_pb2.ModelSpec) -> tuple[str, int | None]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 import grpc
 from aiohttp import web
 
-from tfsac.serving import rest, rpc
+from tfsac.serving import connections, rest, rpc
 from tfsac.serving.intake import Limits
 from tfsac.serving.metrics import Metrics
 from tfsac.serving.models import Model
@@ -82,46 +82,45 @@ async def serve(
     runner = web.AppRunner(
         rest.application(service),
         access_log=None,
+        keepalive_timeout=connections.IDLE_SECONDS,
         shutdown_timeout=_GRACE_SECONDS,
     )
     grpc_server = rpc.server(service)
     polling: list[asyncio.Task[None]] = []
+    rest_server = None
     try:
-        listening = await _listen(runner, grpc_server, addresses)
+        await runner.setup()
+        rest_server, rest_port = await connections.listen(
+            runner, addresses.host, addresses.rest_port
+        )
+        grpc_port = await _listen(
+            grpc_server, addresses.host, addresses.grpc_port
+        )
         polling = [
             asyncio.create_task(_poll(model, poll_seconds))
             for model in models.values()
         ]
-        yield service, listening
+        yield service, Addresses(addresses.host, rest_port, grpc_port)
     finally:
         for task in polling:
             task.cancel()
         await asyncio.gather(*polling, return_exceptions=True)
+        if rest_server:
+            rest_server.close()
         await asyncio.gather(grpc_server.stop(_GRACE_SECONDS), runner.cleanup())
         for model in models.values():
             await model.close()
         service.intake.close()
 
 
-async def _listen(
-    runner: web.AppRunner, grpc_server: grpc.aio.Server, addresses: Addresses
-) -> Addresses:
-    await runner.setup()
-    site = web.TCPSite(runner, addresses.host, addresses.rest_port)
-    await site.start()
-    host = addresses.host
+async def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
     host = f"[{host}]" if ":" in host else host
     try:
-        grpc_port = grpc_server.add_insecure_port(
-            f"{host}:{addresses.grpc_port}"
-        )
+        port = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise OSError(
-            f"Cannot listen on {host}:{addresses.grpc_port}: {error}"
-        ) from error
-    await grpc_server.start()
-    rest_port = runner.addresses[0][1]
-    return Addresses(addresses.host, rest_port, grpc_port)
+        raise OSError(f"Cannot listen on {host}:{port}: {error}") from error
+    await server.start()
+    return port
 
 
 async def _poll(model: Model, seconds: float) -> None:
@@ -129,8 +128,8 @@ async def _poll(model: Model, seconds: float) -> None:
         await asyncio.sleep(seconds)
         try:
             await model.poll()
-        except OSError as error:  # what is loaded goes on
-            _log.error("Cannot look for versions of %s: %s", model.name, error)
+        except Exception:  # what is loaded goes on, and so does looking
+            _log.exception("Cannot look for versions of %s", model.name)
 
 
 def run(
