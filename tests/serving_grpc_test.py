@@ -45,7 +45,7 @@ MALFORMED_GRPC = (
         {"observations": ROWS[0]},
         {},
         Code.INVALID_ARGUMENT,
-        "In[0] ndims must be >= 2",
+        "ndims",  # the rest differs between kernels
     ),
     (
         "unknown_model",
@@ -164,12 +164,63 @@ MALFORMED_GRPC = (
             "observations": tensor_pb2.TensorProto(
                 dtype=1,
                 float_val=[1.0],
-                tensor_shape=tf.TensorShape([2**40, 4]).as_proto(),
+                tensor_shape=tf.TensorShape([4, 2**40]).as_proto(),
             )
         },
         {},
         Code.INVALID_ARGUMENT,
         "tensor parsing error: observations",
+    ),
+    (
+        "too_many_dimensions",
+        {
+            "observations": tensor_pb2.TensorProto(
+                dtype=1,
+                float_val=[1.0],
+                tensor_shape=tf.TensorShape([1] * 65).as_proto(),
+            )
+        },
+        {},
+        Code.INVALID_ARGUMENT,
+        "tensor parsing error: observations",
+    ),
+    (
+        "nothing_of_an_impossible_size",
+        {
+            "observations": tensor_pb2.TensorProto(
+                dtype=1,
+                tensor_shape=tf.TensorShape([0, 2**62, 2**62]).as_proto(),
+            )
+        },
+        {},
+        Code.INVALID_ARGUMENT,
+        "tensor parsing error: observations",
+    ),
+    (
+        "nothing_of_which_much_is_made",
+        {
+            "rows": tensor_pb2.TensorProto(
+                dtype=1,
+                tensor_shape=tf.TensorShape([1, 0, 2**62]).as_proto(),
+            )
+        },
+        {"signature": "width"},
+        Code.INVALID_ARGUMENT,
+        "tensor parsing error: rows",
+    ),
+    (
+        "long_name",
+        {"a" * 100_000: FLOAT},
+        {},
+        Code.INVALID_ARGUMENT,
+        "input size does not match signature: 1!=1 len({aaaaaa",
+    ),
+    (
+        "long_name_in_another_script",
+        {"\u4e2d" * 30_000: FLOAT},
+        {},
+        Code.INVALID_ARGUMENT,
+        "input size does not match signature: 1!=1 len({\u4e2d",
     ),
 )
 

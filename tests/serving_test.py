@@ -12,6 +12,7 @@ import sys
 import unittest
 
 import cli_test
+import grpc
 import hypothesis
 import numpy as np
 import serving_server
@@ -19,6 +20,7 @@ import small_agent
 import tensorflow as tf
 from gymnasium import spaces
 from hypothesis import strategies as st
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfsac.serving import errors, json_document, json_tensors
@@ -128,6 +130,67 @@ class FuzzTest(serving_server.ServingTestCase):
     def test_bytes(self, body):
         status, answer = self.server.post("m:predict", body)
         self.assertEqual(status, 400, msg=answer)
+
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(
+        st.sampled_from(
+            sorted(tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name)
+        ),
+        st.sampled_from([0, 1, 1, 1, 2, 3, 7, 9, 10, 14, 19, 21, 101, 999]),
+        st.lists(
+            st.sampled_from([-1, 0, 1, 2, 3, 4, 4, 2**31, 2**62]), max_size=70
+        ),
+        st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8),
+        st.binary(max_size=32),
+        st.sampled_from(["observations", "", "\u4e2d" * 3_000]),
+        st.sampled_from(["", "sample", "text", "pick", "width"]),
+    )
+    def test_grpc(self, field, dtype, shape, values, content, name, signature):
+        """Any tensor, in any field, of any shape."""
+        proto = tensor_pb2.TensorProto(dtype=dtype, tensor_content=content)
+        proto.tensor_shape.dim.extend(
+            [tensor_shape_pb2.TensorShapeProto.Dim(size=n) for n in shape]
+        )
+        with contextlib.suppress(TypeError, ValueError, AttributeError):
+            getattr(proto, field).extend(values)
+        names = {"": name, "sample": name, "text": "words"}
+        names |= {"pick": "indices", "width": "rows"}
+        inputs = {names[signature]: proto}
+        try:
+            self.server.predict("m", inputs, signature=signature)
+        except grpc.RpcError as error:
+            code, words = error.code(), error.details()
+            self.assertEqual(code, grpc.StatusCode.INVALID_ARGUMENT, words)
+
+    @hypothesis.settings(max_examples=100, deadline=None)
+    @hypothesis.given(st.binary(max_size=60))
+    def test_grpc_messages(self, garbage):
+        """Bytes that are no request."""
+        call = self.server.channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict"
+        )
+        with self.assertRaises(grpc.RpcError) as raised:
+            call(garbage, timeout=60)
+        self.assertEqual(
+            raised.exception.code(), grpc.StatusCode.INVALID_ARGUMENT
+        )
+
+    @hypothesis.settings(max_examples=100, deadline=None)
+    @hypothesis.given(
+        st.sampled_from([b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]),
+        st.binary(max_size=60),
+    )
+    def test_http2(self, preface, garbage):
+        """Bytes that are no gRPC hurt nobody."""
+        address = "127.0.0.1", self.server.addresses.grpc_port
+        with socket.create_connection(address, timeout=60) as connection:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(preface + garbage)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(1000)
+        rows = np.float32([[0, 0, 0, 1]])
+        response = self.server.predict("m", {"observations": rows})
+        self.assertAllEqual(response.outputs["actions"].float_val, [10, 11, 12])
 
     @hypothesis.settings(max_examples=100, deadline=None)
     @hypothesis.given(st.binary(max_size=60))

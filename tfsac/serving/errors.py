@@ -27,6 +27,7 @@ _HTTP_STATUS = {
     _Code.DATA_LOSS: 500,
     _Code.UNAUTHENTICATED: 401,
 }
+_MAX_BYTES = 2_000
 _BY_NUMBER = {code.value[0]: code for code in _Code}
 
 
@@ -34,7 +35,8 @@ class ServingError(Exception):
     """What a client is told.
 
     Args:
-        message: For the client, in TensorFlow Serving's words.
+        message: For the client, in TensorFlow Serving's words. What is long
+            is cut.
         code: The status. Defaults to `INVALID_ARGUMENT`.
         http_status: That of HTTP. Defaults to `None`, the one for `code`.
     """
@@ -45,6 +47,10 @@ class ServingError(Exception):
         code: grpc.StatusCode = _Code.INVALID_ARGUMENT,
         http_status: int | None = None,
     ) -> None:
+        # A header of gRPC, where a byte may become three.
+        message = message.encode(errors="replace")[:_MAX_BYTES].decode(
+            errors="ignore"
+        )
         super().__init__(message)
         self.message = message
         self.code = code

@@ -1,5 +1,6 @@
 """TensorProtos to arrays and back, without a tensor in between."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import grpc
@@ -93,15 +94,20 @@ def _to_array(proto: tensor_pb2.TensorProto, spec: tf.TensorSpec) -> np.ndarray:
         )
     shape = [dim.size for dim in proto.tensor_shape.dim]
     values = _values(proto, spec)
-    size = int(np.prod(shape, dtype=object)) if shape else 1
+    size = math.prod(shape)
     # A proto may hold fewer values, the last of which counts for the rest.
     # Then a few bytes ask for any amount of memory; so one value or all.
     if min(shape, default=0) < 0 or (len(values) != size and len(values) != 1):
         raise ServingError(f"tensor parsing error: {spec.name}")
+    if len(values) != size or not size:
+        # Of an empty tensor too the kernels may make a large one.
+        _check_fill(math.prod(n for n in shape if n), spec.name)
     if len(values) != size:
-        _check_fill(size, spec.name)
         values = np.full(size, values[0], values.dtype)
-    return values.reshape(shape)
+    try:
+        return values.reshape(shape)
+    except ValueError:  # NumPy has fewer dimensions than TensorFlow
+        raise ServingError(f"tensor parsing error: {spec.name}") from None
 
 
 def _check_fill(size: int, name: str) -> None:
