@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from serving_server import WEIGHTS, put
 
-from tfsac.serving import models
+from tfsac.serving import models, server
 from tfsac.serving.intake import Limits
 
 ROW = np.float32([[1, 2, 3, 4]])
@@ -142,6 +142,19 @@ class VersionsTest(serving_server.ServingTestCase):
         )
         wait_for(lambda: self.server.states("m").get(2) == "AVAILABLE")
         self.assertEqual(self.actions(), (2, 200.0))
+
+    def test_looking_for_versions_never_ends(self):
+        self.serve(1)
+        for error in (PermissionError, RuntimeError):
+            with (
+                mock.patch.object(models, "_find_versions", side_effect=error),
+                self.assertLogs(server.__name__, "ERROR") as told,
+            ):
+                wait_for(lambda told=told: told.output)
+            self.assertIn("versions of m", told.output[0])
+        self.assertEqual(self.actions(), (1, 100.0))
+        put(self.versions / "2", self.folder / "2")
+        wait_for(lambda: self.actions() == (2, 200.0))
 
     def test_a_rollback(self):
         self.serve(1)

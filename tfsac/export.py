@@ -6,6 +6,7 @@ import json
 import pathlib
 import platform
 import shutil
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from tfsac import (
@@ -71,10 +72,8 @@ def export(agent: "Agent", directory: str, format: str, **options: Any) -> str:
         )
     base = pathlib.Path(directory)
     base.mkdir(parents=True, exist_ok=True)
-    versions = [int(p.name) for p in base.iterdir() if p.name.isdecimal()]
-    final = base / str(max(versions, default=0) + 1)
-    aside = base / f".{final.name}.tmp"
-    shutil.rmtree(aside, ignore_errors=True)
+    # A name of its own, since others may be exporting into the same folder.
+    aside = base / f".{uuid.uuid4().hex}.tmp"
     aside.mkdir()
     try:
         act = FORMATS[format](agent, aside, **options)
@@ -82,10 +81,21 @@ def export(agent: "Agent", directory: str, format: str, **options: Any) -> str:
         notes = extra if extra.exists() else aside
         _write_json(notes / "tfsac.json", _card(agent, format, options))
         _write_json(notes / "parity.json", parity.report(agent, act))
-        aside.rename(final)
+        return str(_publish(aside, base))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return str(final)
+
+
+def _publish(aside: pathlib.Path, base: pathlib.Path) -> pathlib.Path:
+    """Renames a whole version to the next number, which it returns."""
+    while True:
+        versions = [int(p.name) for p in base.iterdir() if p.name.isdecimal()]
+        final = base / str(max(versions, default=0) + 1)
+        try:
+            return aside.rename(final)
+        except OSError:
+            if not final.exists():  # else another one came first
+                raise
 
 
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A server for SavedModels that speaks TensorFlow Serving's protocols.
 
     savedmodel.py     one version on disk -> signatures that run
+    safety.py         which of them are served
     batching.py       requests of many clients -> one run
     models.py         the versions of a model: load, swap, unload
     service.py        what REST and gRPC have in common

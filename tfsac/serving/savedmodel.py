@@ -5,19 +5,18 @@ them back without a tensor in Python, 30 us instead of 350 for one action; a
 shape that does not fit gets the kernel's own words; closing it frees the model.
 """
 
-import itertools
 import logging
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2, node_def_pb2
+from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfsac.serving import proto_tensors
+from tfsac.serving import proto_tensors, safety
 from tfsac.serving.errors import ServingError
 
 __all__ = ["SavedModel", "Signature"]
@@ -26,22 +25,6 @@ _log = logging.getLogger(__name__)
 
 _WARMUP = "assets.extra/tf_serving_warmup_requests"
 _MAX_WARMUP_REQUESTS = 1_000  # TensorFlow Serving's
-# Ops by which a client could name a file of the server's, or run Python.
-_UNSAFE_OPS = {
-    "EagerPyFunc",
-    "MatchingFiles",
-    "MergeV2Checkpoints",
-    "PyFunc",
-    "PyFuncStateless",
-    "ReadFile",
-    "Restore",
-    "RestoreSlice",
-    "RestoreV2",
-    "Save",
-    "SaveSlices",
-    "SaveV2",
-    "WriteFile",
-}
 
 
 class Signature:
@@ -136,8 +119,8 @@ class Signature:
 class SavedModel:
     """A model that is loaded, warmed up and ready.
 
-    Signatures that could read or write files at a client's word, as `save` and
-    `restore` of a trainable model, are left out.
+    Signatures that do more than compute, as `train`, `save` and `restore` of a
+    trainable model, are left out (`safety.py`).
 
     Args:
         folder: The version's folder.
@@ -167,7 +150,7 @@ class SavedModel:
             self.signatures = {
                 name: Signature(name, definition, self._session)
                 for name, definition in self.definitions.items()
-                if not name.startswith("__")  # the op that initialises it
+                if not name.startswith("__")
             }
             self._warm_up(pathlib.Path(folder) / _WARMUP)
         except BaseException:
@@ -184,8 +167,10 @@ class SavedModel:
         definition: meta_graph_pb2.SignatureDef,
         graph: graph_pb2.GraphDef,
     ) -> bool:
+        if name.startswith("__"):  # the op that initialises it: for loading
+            return True
         outputs = [info.name for info in definition.outputs.values()]
-        unsafe = sorted(_ops_of(graph, outputs) & _UNSAFE_OPS)
+        unsafe = safety.unsafe_ops(graph, outputs)
         if unsafe:
             _log.warning("Not served, for it runs %s: %s", unsafe, name)
         return not unsafe
@@ -220,37 +205,3 @@ def _load(
         return tf.compat.v1.saved_model.load(session, ["serve"], folder)
     finally:
         logger.setLevel(level)
-
-
-def _ops_of(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> set[str]:
-    """The kinds of ops that tensors depend on, in functions too."""
-    nodes = {node.name: node for node in graph.node}
-    functions = {f.signature.name: f for f in graph.library.function}
-    ops: set[str] = set()
-    seen: set[str] = set()
-    names = [_node_name(output) for output in outputs]
-    bodies: list[str] = []
-    while names or bodies:
-        if names:
-            found = [nodes[names.pop()]]
-            new = {_node_name(i) for i in found[0].input} - seen
-            seen |= new
-            names += new
-        else:
-            found = functions[bodies.pop()].node_def
-        for node in found:
-            called = {node.op, *_functions_in(node)} & functions.keys()
-            bodies += called - ops
-            ops |= called | {node.op}
-    return ops
-
-
-def _node_name(tensor: str) -> str:
-    return tensor.removeprefix("^").partition(":")[0]
-
-
-def _functions_in(node: node_def_pb2.NodeDef) -> Iterable[str]:
-    return itertools.chain.from_iterable(
-        (value.func.name, *(func.name for func in value.list.func))
-        for value in node.attr.values()
-    )

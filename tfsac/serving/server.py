@@ -154,6 +154,11 @@ def run(
     """
 
     async def main() -> None:
+        # What is here now stays: a collection need not look at it, which would
+        # stop all requests for tens of milliseconds. Models come later, since
+        # what is frozen is never freed.
+        gc.collect()
+        gc.freeze()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -161,10 +166,6 @@ def run(
         async with serve(
             folders, addresses, limits, batching, poll_seconds
         ) as (service, listening):
-            # What is here now stays: a collection need not look at it, which
-            # would stop all requests for tens of milliseconds.
-            gc.collect()
-            gc.freeze()
             _tell(service, listening)
             await stop.wait()
             print("Stopping", flush=True)

@@ -1,0 +1,100 @@
+"""Which signatures clients may run: those that only compute.
+
+A signature that a client runs with inputs of its own must not name files, run
+Python, or change what others are answered. TensorFlow says of each op whether
+it has a state; of those that have one only the ops below are let through, so
+that one which is not known is refused.
+"""
+
+import itertools
+from collections.abc import Iterable
+
+from tensorflow.core.framework import graph_pb2, node_def_pb2
+from tensorflow.python.framework import op_def_registry
+
+__all__ = ["unsafe_ops"]
+
+# Ops with a state that they only read, that is a call's own, or is chance.
+_HARMLESS = frozenset(
+    """
+    VarHandleOp ReadVariableOp ResourceGather ResourceGatherNd VariableShape
+    VarIsInitializedOp DisableCopyOnRead Variable VariableV2
+    HashTable HashTableV2 LookupTableFindV2 LookupTableSizeV2
+    If While Case StatefulPartitionedCall XlaCallModule DeviceIndex
+    Assert CheckNumerics CheckNumericsV2 GuaranteeConst Empty
+    TensorArrayV3 TensorArrayReadV3 TensorArrayWriteV3 TensorArrayGatherV3
+    TensorArrayScatterV3 TensorArrayConcatV3 TensorArraySplitV3
+    TensorArraySizeV3 TensorArrayCloseV3
+    StackV2 StackPushV2 StackPopV2 StackCloseV2
+    RandomUniform RandomUniformInt RandomStandardNormal TruncatedNormal
+    ParameterizedTruncatedNormal RandomGamma RandomPoisson RandomPoissonV2
+    RandomShuffle Multinomial StatelessRandomGetAlg
+    CudnnRNN CudnnRNNV2 CudnnRNNV3
+    """.split()
+)
+# Ops that have no state, and yet read files or run Python.
+_HARMFUL = {
+    "GenerateVocabRemapping",
+    "MatchingFiles",
+    "PyFuncStateless",
+    "ReadFile",
+}
+
+
+def unsafe_ops(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> list[str]:
+    """The ops because of which a signature is not served.
+
+    Args:
+        graph: The model's.
+        outputs: The names of the tensors that the signature gives.
+
+    Returns:
+        Their names, sorted; none if the signature only computes.
+    """
+    functions = {f.signature.name for f in graph.library.function}
+    ops = _ops_of(graph, outputs) - functions
+    return sorted(op for op in ops if not _is_safe(op))
+
+
+def _is_safe(op: str) -> bool:
+    definition = op_def_registry.get(op)
+    if definition is None or op in _HARMFUL or "Dataset" in op:
+        return False
+    if definition.is_stateful:
+        return op in _HARMLESS
+    # Of TensorFlow 1's variables, those that write take a reference.
+    return not any(argument.is_ref for argument in definition.input_arg)
+
+
+def _ops_of(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> set[str]:
+    """The kinds of ops that tensors depend on, in functions too."""
+    nodes = {node.name: node for node in graph.node}
+    functions = {f.signature.name: f for f in graph.library.function}
+    ops: set[str] = set()
+    seen: set[str] = set()
+    names = [_node_name(output) for output in outputs]
+    bodies: list[str] = []
+    while names or bodies:
+        if names:
+            found = [nodes[names.pop()]]
+            new = {_node_name(i) for i in found[0].input} - seen
+            seen |= new
+            names += new
+        else:
+            found = functions[bodies.pop()].node_def
+        for node in found:
+            called = {node.op, *_functions_in(node)} & functions.keys()
+            bodies += called - ops
+            ops |= called | {node.op}
+    return ops
+
+
+def _node_name(tensor: str) -> str:
+    return tensor.removeprefix("^").partition(":")[0]
+
+
+def _functions_in(node: node_def_pb2.NodeDef) -> Iterable[str]:
+    return itertools.chain.from_iterable(
+        (value.func.name, *(func.name for func in value.list.func))
+        for value in node.attr.values()
+    )
