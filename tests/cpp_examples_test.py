@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import tensorflow as tf
+import tools
 
 import tfsac
 
@@ -22,8 +23,7 @@ class CppExamplesTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        if not all(map(shutil.which, ("cmake", "g++"))):
-            cls.skipTest(cls, "There is no CMake, or no g++.")
+        tools.need("cmake", "g++")
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         cls.agent = tfsac.SAC("Pendulum-v1", tfsac.SACConfig(**SMALL), seed=0)

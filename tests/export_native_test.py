@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import small_agent
 import tensorflow as tf
+import tools
 
 TESTS = pathlib.Path(__file__).parent
 # Of the address of an ELF file: what machine it is for.
@@ -32,8 +33,7 @@ class NativeTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        if shutil.which("c++") is None:
-            cls.skipTest(cls(), "There is no C++ compiler.")
+        tools.need("c++")
         cls.agent = export_contract.agent()
         folder = tempfile.mkdtemp()
         cls.addClassCleanup(shutil.rmtree, folder)
@@ -55,8 +55,7 @@ class NativeTest(tf.test.TestCase):
         export_contract.check(self, self.agent, act)
 
     def test_program_made_with_cmake(self):
-        if shutil.which("cmake") is None:
-            self.skipTest("There is no CMake.")
+        tools.need("cmake")
         folder = self._copy()
         run("cmake", "-S", ".", "-B", "build", cwd=folder, env=BARE)
         run("cmake", "--build", "build", cwd=folder, env=BARE)

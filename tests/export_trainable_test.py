@@ -12,6 +12,7 @@ import saved_model_graph
 import small_agent
 import tensorflow as tf
 import tensorflow_program
+import tools
 from absl.testing import parameterized
 from gymnasium import spaces
 
@@ -164,8 +165,8 @@ class ExportTrainableTest(parameterized.TestCase, tf.test.TestCase):
         program = self.folder / "train_batches"
         headers = f"-I{ROOT / 'examples' / 'cpp'}"
         source = ROOT / "tests" / "train_batches.cc"
-        if not tensorflow_program.build(source, program, headers):
-            self.skipTest("There is no g++.")
+        tools.need("g++")
+        tensorflow_program.build(source, program, headers)
         agent = make(jit_compile=True)
         path, _ = self.export(agent)
         calls = batches(agent, UPDATES)

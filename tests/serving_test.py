@@ -1,6 +1,7 @@
 """`tfsac serve` as its users meet it: policies, pages, the command."""
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -9,7 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-import unittest
+import tempfile
+from unittest import mock
 
 import cli_test
 import grpc
@@ -18,15 +20,27 @@ import numpy as np
 import serving_server
 import small_agent
 import tensorflow as tf
+import tools
 from gymnasium import spaces
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfsac.serving import errors, json_document, json_tensors
+from tfsac.serving import (
+    errors,
+    json_document,
+    json_tensors,
+    models,
+    server,
+)
+from tfsac.serving.intake import Limits
 from tfsac.serving.savedmodel import SavedModel
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+BROWSER = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+    *("--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
 COMMAND = "import sys; from tfsac.cli import main; sys.exit(main())"
 LOW, HIGH = np.float32([-1.9, 0, 5]), np.float32([0.5, 10, 5.5])
 EXTREME = [1e30, -1e30, 3e38, -3e38, np.inf, -np.inf]
@@ -80,8 +94,7 @@ class PolicyTest(serving_server.ServingTestCase):
         self.assertTrue((actions >= LOW).all() and (actions <= HIGH).all())
 
     def test_rest_with_curl(self):
-        if shutil.which("curl") is None:
-            self.skipTest("There is no curl.")
+        tools.need("curl")
         self.check(self.curl)
 
     def test_grpc_with_the_client_of_tensorflow_serving(self):
@@ -262,17 +275,20 @@ class PagesTest(serving_server.ServingTestCase):
         self.assertIn("<tr><td>INVALID_ARGUMENT</td><td>2</td></tr>", page)
         self.assertIn("<h2>&lt;b&gt;&amp;</h2>", page)
 
-    @unittest.skipUnless(BROWSER, "Needs Chromium.")
     def test_a_browser_shows_it(self):
-        with serving_server.Server({"<b>m</b>": self.model}) as server:
+        [browser] = tools.need("chromium|google-chrome")
+        profile = tempfile.mkdtemp(dir=self.get_temp_dir())
+        folders = {"<b>m</b>": self.model, "used": self.model}
+        with serving_server.Server(folders) as server:
+            for row in ([0, 0, 0, 1], [0, 0, 0, 1], ["x"]):
+                server.post("used:predict", {"instances": [row]})
             port = server.addresses.rest_port
             process = subprocess.run(
-                [BROWSER, "--headless", "--no-sandbox", "--disable-gpu"]
-                + [f"--user-data-dir={self.get_temp_dir()}"]
+                [browser, *BROWSER, f"--user-data-dir={profile}"]
                 + ["--dump-dom", f"http://127.0.0.1:{port}/"],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=120,
             )
         page = process.stdout
         self.assertIn("<h2>&lt;b&gt;m&lt;/b&gt;</h2>", page, process.stderr)
@@ -283,11 +299,15 @@ class PagesTest(serving_server.ServingTestCase):
             '<td class="AVAILABLE">AVAILABLE</td>',
         )
         self.assertEqual(page.count("<table>"), page.count("</table>"))
-        self.assertIn("no answers yet", page)
+        unused, used = page.split("<h2>used</h2>")
+        self.assertIn("no answers yet", unused)
+        self.assertRegex(used, r"<th>p50 \d+\.\d\d ms, p99 \d+\.\d\d ms</th>")
+        self.assertIn("<tr><td>OK</td><td>2</td></tr>", used)
+        self.assertIn("<tr><td>INVALID_ARGUMENT</td><td>1</td></tr>", used)
 
 
 class LoadingTest(serving_server.ServingTestCase):
-    def test_signatures_that_touch_files_are_not_served(self):
+    def test_signatures_that_do_more_than_compute_are_not_served(self):
         module = tf.Module()
         module.value = tf.Variable(1.0)
         text = tf.TensorSpec([], tf.string, "path")
@@ -311,22 +331,87 @@ class LoadingTest(serving_server.ServingTestCase):
                 )
             }
 
-        @tf.function(input_signature=[tf.TensorSpec([None], name="x")])
+        @tf.function(input_signature=[text])
+        def lines(path):
+            files = tf.data.TextLineDataset(path)
+            return {"text": files.reduce("", lambda all, line: all + line)}
+
+        @tf.function(input_signature=[text])
+        def records(path):
+            files = tf.data.TFRecordDataset(path)
+            return {"text": files.reduce("", lambda all, line: all + line)}
+
+        @tf.function(input_signature=[text])
+        def matching(path):
+            return {"paths": tf.io.matching_files(path)}
+
+        rows = tf.TensorSpec([None], name="x")
+
+        @tf.function(input_signature=[rows])
+        def change(x):
+            module.value.assign_add(tf.reduce_sum(x))
+            return {"y": x}
+
+        @tf.function(input_signature=[rows])
         def double(x):
             return {"y": 2 * x * module.value}
+
+        module.table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer([1, 2], [3, 4]), 0
+        )
+
+        @tf.function(input_signature=[rows])
+        def computes(x):
+            for i in tf.range(3):
+                x += tf.random.uniform(tf.shape(x)) * tf.cast(i, tf.float32)
+            looked_up = module.table.lookup(tf.cast(x, tf.int32))
+            return {"y": tf.map_fn(lambda each: each + 1, x), "z": looked_up}
 
         tf.saved_model.save(
             module,
             str(self.folder / "1"),
-            {"serving_default": double, "write": write, "read": read},
+            {"serving_default": double, "write": write, "read": read}
+            | {"lines": lines, "records": records, "matching": matching}
+            | {"change": change, "computes": computes},
         )
         model = SavedModel(str(self.folder / "1"))
-        self.assertEqual(list(model.signatures), ["serving_default"])
-        self.assertNotIn("write", model.definitions)
-        self.assertNotIn("read", model.definitions)
+        served = {"serving_default", "computes"}
+        self.assertEqual(set(model.signatures), served)
+        public = {n for n in model.definitions if not n.startswith("__")}
+        self.assertEqual(public, served)
+        computes = model.signatures["computes"]
+        self.assertLen(computes([np.float32([1, 2])]), 2)
         double = model.signatures["serving_default"]
         self.assertAllEqual(double([np.float32([1, 2])])[0], [2, 4])
         model.close()
+
+    def test_a_trainable_model_only_acts(self):
+        """Clients change no weights of it, and read and write no files."""
+        box = spaces.Box(-np.inf, np.inf, (4,))
+        agent = small_agent.make((box, spaces.Box(LOW, HIGH)))
+        model = SavedModel(agent.export(self.folder, "trainable"))
+        self.assertEqual(set(model.signatures), {"act", "sample"})
+        model.close()
+
+    def test_what_is_loaded_can_be_freed(self):
+        """Unlike what was there before, and is frozen."""
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        order = []
+
+        def load(folder):
+            order.append("load")
+            return SavedModel(folder)
+
+        with (
+            mock.patch.object(gc, "freeze", lambda: order.append("freeze")),
+            mock.patch.object(models, "SavedModel", load),
+            mock.patch.object(
+                server, "_tell", lambda *_: signal.raise_signal(signal.SIGTERM)
+            ),
+        ):
+            addresses = server.Addresses(rest_port=0, grpc_port=0)
+            server.run({"m": self.model}, addresses, Limits())
+        self.assertEqual(order, ["freeze", "load"])
 
     def test_warm_up(self):
         """Requests beside the model are run, and one that fails is told."""
