@@ -45,16 +45,18 @@ def check(test, exported, act, tolerance=1e-5):
     Args:
         test: A `tf.test.TestCase`.
         exported: The agent.
-        act: From rows `[B, 4]` to actions `[B, 3]`.
+        act: From rows `[B, 4]` to actions `[B, 3]`; is called once.
         tolerance: In units of half the range.
     """
-    rows = ordinary()
-    test.assertLess(difference(act(rows), exported.predict(rows)), tolerance)
-    actions = act(extreme())
-    test.assertEqual(actions.shape, (COUNT, 3))
-    test.assertTrue(np.isfinite(actions).all())
-    test.assertTrue(((LOW <= actions) & (actions <= HIGH)).all())
-    test.assertTrue(np.isnan(act(np.float32([[0, np.nan, 0, 0]]))).all())
+    rows, nan = ordinary(), np.float32([[0, np.nan, 0, 0]])
+    actions = act(np.concatenate([rows, extreme(), nan]))
+    test.assertEqual(actions.shape, (2 * COUNT + 1, 3))
+    expected = exported.predict(rows)
+    test.assertLess(difference(actions[:COUNT], expected), tolerance)
+    of_extreme = actions[COUNT : 2 * COUNT]
+    test.assertTrue(np.isfinite(of_extreme).all())
+    test.assertTrue(((LOW <= of_extreme) & (of_extreme <= HIGH)).all())
+    test.assertTrue(np.isnan(actions[-1]).all())
 
 
 def sampled(exported, rows, noise):

@@ -9,24 +9,28 @@ import tempfile
 from unittest import mock
 
 import counting_env
+import export_contract
 import keras
 import numpy as np
 import saved_model_graph
 import small_agent
 import tensorflow as tf
 import tensorflow_program
+import tools
 from absl.testing import parameterized
 from gymnasium import spaces
 from tensorflow_serving.apis import prediction_log_pb2
 
 import tfsac
+from tfsac import parity
 from tfsac.spaces_json import space_from_dict
 
 TESTS = pathlib.Path(__file__).parent
-ROWS = spaces.Box(-np.inf, np.inf, (4,))
-# Rounding carries the first pair out of its bounds, if nothing stops it.
-LOW, HIGH = np.float32([-1.9, 0, 5]), np.float32([0.5, 10, 5.5])
-SPACES = ROWS, spaces.Box(LOW, HIGH)
+LOW, HIGH, SPACES = (
+    export_contract.LOW,
+    export_contract.HIGH,
+    export_contract.SPACES,
+)
 
 # Without what a server does not have.
 FRESH_PROCESS = """
@@ -43,24 +47,16 @@ seed = tf.constant([1, 2], tf.int64)
 np.savez(
     folder + "/results.npz",
     acted=signatures["serving_default"](observations=rows)["actions"],
-    **signatures["sample"](observations=rows, seed=seed),
+    **signatures["sample"](observations=rows[:50], seed=seed),
 )
 """
-
-
-def deviation(actions, expected):
-    """Largest difference in units of half the range."""
-    half_range = (HIGH.astype(np.float64) - LOW) / 2
-    return np.abs((actions - expected) / half_range).max()
 
 
 class ExportTest(parameterized.TestCase, tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.agent = small_agent.make(SPACES)
-        cls.agent.replay.insert(small_agent.transitions(cls.agent, 20))
-        cls.agent.update(updates=5)
+        cls.agent = export_contract.agent()
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         cls.path = pathlib.Path(cls.agent.export(cls.folder / "policy"))
@@ -146,21 +142,26 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
     def test_equals_predict(self):
         actions = self.act(observations=tf.constant(self.rows))["actions"]
         expected = self.agent.predict(self.rows)
-        self.assertLess(deviation(actions, expected), 1e-5)
+        self.assertLess(export_contract.difference(actions, expected), 1e-5)
 
     def test_fresh_process_with_tensorflow_alone(self):
-        np.save(self.folder / "rows.npy", self.rows)
-        subprocess.run(
-            [sys.executable, "-c", FRESH_PROCESS, self.path, self.folder],
-            check=True,
-            capture_output=True,
-            cwd=self.folder,
-        )
-        results = np.load(self.folder / "results.npz")
-        expected = self.agent.predict(self.rows)
-        self.assertLess(deviation(results["acted"], expected), 1e-5)
+        results = {}
+
+        def act(rows):
+            np.save(self.folder / "rows.npy", rows)
+            subprocess.run(
+                [sys.executable, "-c", FRESH_PROCESS, self.path, self.folder],
+                check=True,
+                capture_output=True,
+                cwd=self.folder,
+            )
+            results.update(np.load(self.folder / "results.npz"))
+            return results["acted"]
+
+        export_contract.check(self, self.agent, act)
         seed = tf.constant([1, 2], tf.int64)
-        here = self.sample(observations=tf.constant(self.rows), seed=seed)
+        rows = tf.constant(export_contract.ordinary()[:50])
+        here = self.sample(observations=rows, seed=seed)
         self.assertAllEqual(results["actions"], here["actions"])
         self.assertAllEqual(results["log_prob"], here["log_prob"])
 
@@ -175,7 +176,10 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(sampled["actions"].shape, [size, 3])
         self.assertEqual(sampled["log_prob"].shape, [size])
         if size:
-            self.assertLess(deviation(actions, self.agent.predict(rows)), 1e-5)
+            self.assertLess(
+                export_contract.difference(actions, self.agent.predict(rows)),
+                1e-5,
+            )
 
     @parameterized.parameters(1e30, -1e30, 3e38, np.inf, -np.inf)
     def test_extreme_observations(self, value):
@@ -197,7 +201,9 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
         actions = self.act(observations=tf.constant(rows))["actions"].numpy()
         self.assertAllEqual(actions[3], [np.nan] * 3)
         expected = self.agent.predict(self.rows)
-        self.assertLess(deviation(actions[others], expected[others]), 1e-5)
+        self.assertLess(
+            export_contract.difference(actions[others], expected[others]), 1e-5
+        )
         seed = tf.constant([0, 1], tf.int64)
         result = self.sample(observations=tf.constant(rows), seed=seed)
         is_nan = np.isnan(result["actions"])
@@ -241,19 +247,20 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
     def test_cpp(self):
         program = self.folder / "act"
         source = TESTS.parent / "examples" / "cpp" / "act.cc"
-        if not tensorflow_program.build(source, program):
-            self.skipTest("There is no g++.")
-        rows = self.rows[:3]
-        output = subprocess.run(
-            [program, self.path, *map(str, rows.ravel())],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        actions = [line.split() for line in output.splitlines()]
-        self.assertLess(
-            deviation(np.float32(actions), self.agent.predict(rows)), 1e-5
-        )
+        tools.need("g++")
+        tensorflow_program.build(source, program)
+
+        def act(rows):
+            output = subprocess.run(
+                [program, self.path],
+                input=" ".join(map(str, rows.ravel())),
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            return np.float32([line.split() for line in output.splitlines()])
+
+        export_contract.check(self, self.agent, act)
 
 
 class ContentTest(parameterized.TestCase, tf.test.TestCase):
@@ -301,10 +308,41 @@ class ContentTest(parameterized.TestCase, tf.test.TestCase):
 
         with mock.patch.object(pathlib.Path, "rename", watch):
             final = pathlib.Path(agent.export(self.folder))
-        self.assertEqual(seen[1], [".1.tmp"])  # no number, so not served
+        [aside] = seen[1]
+        self.assertRegex(aside, r"^\..*\.tmp$")  # no number, so not served
         after = sorted(p.name for p in final.rglob("*") if p.is_file())
         self.assertEqual(seen[0], after)
         self.assertIn("tfsac.json", after)
+
+    def test_two_at_once(self):
+        """Each writes a version of its own, whole."""
+        agent = small_agent.make(SPACES)
+        report = parity.report
+
+        def export_meanwhile(*args):
+            with mock.patch.object(parity, "report", report):
+                agent.export(self.folder)
+            return report(*args)
+
+        with mock.patch.object(parity, "report", export_meanwhile):
+            self.assertEqual(agent.export(self.folder), str(self.folder / "2"))
+        self.assertLen(list(self.folder.iterdir()), 2)
+        for path in self.folder.iterdir():
+            tf.saved_model.load(str(path))
+
+    def test_a_number_that_is_taken_meanwhile(self):
+        agent = small_agent.make(SPACES)
+        rename = pathlib.Path.rename
+
+        def late(path, target):
+            if target.name == "1":
+                shutil.copytree(path, target)
+            return rename(path, target)
+
+        with mock.patch.object(pathlib.Path, "rename", late):
+            self.assertEqual(agent.export(self.folder), str(self.folder / "2"))
+        names = sorted(path.name for path in self.folder.iterdir())
+        self.assertEqual(names, ["1", "2"])
 
     def test_card(self):
         agent = small_agent.make(counting_env.ID, seed=5, discount=0.875)
@@ -399,7 +437,9 @@ class ContentTest(parameterized.TestCase, tf.test.TestCase):
         rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
         act = policy.signatures["serving_default"]
         actions = act(observations=tf.constant(rows))["actions"]
-        self.assertLess(deviation(actions, agent.predict(rows)), 1e-5)
+        self.assertLess(
+            export_contract.difference(actions, agent.predict(rows)), 1e-5
+        )
 
 
 if __name__ == "__main__":
