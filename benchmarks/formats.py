@@ -40,9 +40,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = _in_python(agent, folder, args.rounds, args.calls)
         for cpu in CPUS:
-            rows += _native(agent, folder, cpu)
+            rows += native(agent, folder, cpu)
     if args.sb3_python:
-        rows.append(_sb3(args.sb3_python))
+        rows.append(sb3(args.sb3_python))
     for row in rows:
         print(f"{row['what']:<30} {row['us_p50']:>8} {row['us_p99']:>8}")
     described = {**SIZES, "load_before": round(load, 2)}
@@ -114,7 +114,8 @@ def _onnx(path: str) -> Callable[[np.ndarray], Any]:
 LOADERS = {"tf_saved_model": _tf_saved_model, "litert": _litert, "onnx": _onnx}
 
 
-def _native(agent: Any, folder: str, cpu: str) -> list[dict]:
+def native(agent: Any, folder: str, cpu: str) -> list[dict]:
+    """Times the agent as native code: a row for acting, one for sampling."""
     path = pathlib.Path(
         agent.export(f"{folder}/{cpu}", "native", target_cpu=cpu)
     )
@@ -135,7 +136,8 @@ def _native(agent: Any, folder: str, cpu: str) -> list[dict]:
     return rows
 
 
-def _sb3(python: str) -> dict:
+def sb3(python: str) -> dict:
+    """Times `predict` of Stable-Baselines3, in its own environment."""
     script = pathlib.Path(__file__).with_name("sb3_predict.py")
     sizes = [str(size) for size in SIZES.values()]
     output = subprocess.check_output([python, script, *sizes], text=True)

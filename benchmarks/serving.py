@@ -7,8 +7,9 @@ and p99 of the latency, requests per second, and the server's own CPU time for
 a request, which tells how it does on a machine that is busy otherwise.
 
 Beside it the same policy in this process (`predict`, and the SavedModel's
-signature), and `predict` of Stable-Baselines3 with a policy of the same size,
-if there is a Python that has it (`benchmarks/peers/setup.sh` makes one).
+signature), as native code in a C program (as `formats.py` times it), and
+`predict` of Stable-Baselines3 with a policy of the same size, if there is a
+Python that has it (`benchmarks/peers/setup.sh` makes one).
 
     python benchmarks/serving.py --out benchmarks/results/serving.csv
 """
@@ -18,11 +19,11 @@ import asyncio
 import json
 import pathlib
 import re
-import subprocess
 import tempfile
 import time
 
 import common
+import formats
 import grpc
 import numpy as np
 import serving_process
@@ -38,27 +39,6 @@ REQUESTS = 3_000  # for each number of clients
 WARM_UP = 300
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 SB3_PYTHON = common.ROOT / "build" / "peers" / "sb3" / "bin" / "python"
-
-# Prints the seconds of each call.
-SB3 = """
-import json, sys, time
-import gymnasium, numpy as np, stable_baselines3, torch
-from gymnasium import spaces
-
-class Env(gymnasium.Env):
-    observation_space = spaces.Box(-np.inf, np.inf, (17,))
-    action_space = spaces.Box(-1.0, 1.0, (6,))
-
-torch.set_num_threads(1)
-agent = stable_baselines3.SAC("MlpPolicy", Env(), buffer_size=10)
-row = np.random.default_rng(0).normal(size=17).astype(np.float32)
-seconds = []
-for _ in range(int(sys.argv[1])):
-    start = time.perf_counter()
-    agent.predict(row, deterministic=True)
-    seconds.append(time.perf_counter() - start)
-print(json.dumps(seconds))
-"""
 
 
 class RestClient(asyncio.Protocol):
@@ -188,15 +168,13 @@ def of_function(what, function, count):
     return result(what, 1, seconds, sum(seconds))
 
 
-def of_sb3(python, count):
-    answer = subprocess.run(
-        [python, "-c", SB3, str(WARM_UP + count)],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    seconds = json.loads(answer.splitlines()[-1])[WARM_UP:]
-    return result("Stable-Baselines3 predict", 1, seconds, sum(seconds))
+def of_formats(row):
+    """A row of `formats.py`, as one of this table."""
+    p50, p99 = row["us_p50"], row["us_p99"]
+    described = {"p50_us": p50, "p99_us": p99, "per_second": round(1e6 / p50)}
+    row = {"what": row["what"], "clients": 1, **described, "server_cpu_us": ""}
+    print(row, flush=True)
+    return row
 
 
 def main():
@@ -213,7 +191,13 @@ def main():
         path = agent.export(folder)
         for batching in (True, False):
             rows += of_server(folder, batching, row, args.requests)
-        act = tf.saved_model.load(path).signatures["serving_default"]
+        model = tf.saved_model.load(path)
+        act = model.signatures["serving_default"]
+        rows += [
+            of_formats(each)
+            for cpu in formats.CPUS
+            for each in formats.native(agent, root, cpu)
+        ]
     one = tf.constant(row[np.newaxis])
     rows += [
         of_function(
@@ -224,7 +208,7 @@ def main():
         of_function("predict", lambda: agent.predict(row), args.requests),
     ]
     if args.sb3_python.exists():
-        rows.append(of_sb3(args.sb3_python, args.requests))
+        rows.append(of_formats(formats.sb3(str(args.sb3_python))))
     if args.out:
         common.write_csv(args.out, rows)
 
