@@ -9,6 +9,7 @@ import numpy as np
 import serving_server
 import tensorflow as tf
 from absl.testing import parameterized
+from serving_models_test import wait_for
 from serving_server import WEIGHTS
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
@@ -346,7 +347,8 @@ class GrpcTest(parameterized.TestCase, serving_server.ServingTestCase):
                 self.assertEqual(code, Code.DEADLINE_EXCEEDED)
                 client = predict.future(request, timeout=0.1).exception()
                 self.assertEqual(client.code(), Code.DEADLINE_EXCEEDED)
-            self.assertEqual(server.post("m:predict", OK)[0], 200)
+            # What ran on ends first.
+            wait_for(lambda: server.post("m:predict", OK)[0] == 200)
             with serving_server.Held():
                 status, answer = server.post("m:predict", OK)
                 self.assertEqual(status, 504)

@@ -13,7 +13,13 @@ import serving_server
 import tensorflow as tf
 from serving_models_test import wait_for
 
-from tfsac.serving import connections, errors, json_tensors, proto_tensors
+from tfsac.serving import (
+    connections,
+    errors,
+    json_tensors,
+    proto_tensors,
+    rpc,
+)
 from tfsac.serving.intake import Limits
 
 ROW = [1, 2, 3, 4]
@@ -213,7 +219,10 @@ class CallsTest(serving_server.ServingTestCase):
                 return error.code()
             return grpc.StatusCode.OK
 
-        with serving_server.Server({"m": self.model}, limits) as server:
+        with (
+            mock.patch.object(rpc, "_BEING_READ", 3),
+            serving_server.Server({"m": self.model}, limits) as server,
+        ):
             # Of one client that many are taken, and the others wait with it.
             first = self.slow(server, 9)
             self.assertEqual(ask(), grpc.StatusCode.OK)

@@ -23,6 +23,8 @@ _Answer = Callable[[Any, float], Awaitable[Any]]
 
 # Until a connection speaks HTTP/2.
 _HANDSHAKE_SECONDS = 10
+# Calls whose request is still being sent, or that are being refused.
+_BEING_READ = 256
 
 
 def server(service: Service) -> grpc.aio.Server:
@@ -39,8 +41,7 @@ def server(service: Service) -> grpc.aio.Server:
     """
     limits = service.limits
     result = grpc.aio.server(
-        # Of calls that are answered, refused or still being sent.
-        maximum_concurrent_rpcs=2 * limits.max_requests,
+        maximum_concurrent_rpcs=limits.max_requests + _BEING_READ,
         options=[
             ("grpc.max_receive_message_length", limits.max_payload),
             ("grpc.max_send_message_length", -1),
