@@ -226,6 +226,73 @@ MALFORMED_GRPC = (
 )
 
 
+# What, protocol, whether another request runs before it, status, words.
+DEADLINES = (
+    ("rest", "REST", False, 504, "Timed out waiting for notification"),
+    (
+        "rest_in_the_queue",
+        "REST",
+        True,
+        429,
+        "Run() timeout exceeded while waiting in batching queue",
+    ),
+    (
+        "grpc",
+        "gRPC",
+        False,
+        Code.DEADLINE_EXCEEDED,
+        "Timed out waiting for notification",
+    ),
+    (
+        "grpc_in_the_queue",
+        "gRPC",
+        True,
+        Code.RESOURCE_EXHAUSTED,
+        "Run() timeout exceeded while waiting in batching queue",
+    ),
+    (
+        "of_the_client",
+        "gRPC, 0.1 s",
+        False,
+        Code.DEADLINE_EXCEEDED,
+        "Deadline Exceeded",
+    ),
+)
+# Method, model, version, code, words.
+ABOUT = (
+    ("GetModelStatus", "m", 1, None, ""),
+    (
+        "GetModelStatus",
+        "m",
+        9,
+        Code.NOT_FOUND,
+        "Could not find version 9 of model m",
+    ),
+    (
+        "GetModelStatus",
+        "half",
+        None,
+        Code.NOT_FOUND,
+        "Could not find any versions of model half",
+    ),
+    ("GetModelMetadata", "m", 1, None, ""),
+    (
+        "GetModelMetadata",
+        "m",
+        9,
+        Code.NOT_FOUND,
+        "Servable not found for request: Specific(m, 9)",
+    ),
+    (
+        "GetModelMetadata",
+        "half",
+        None,
+        Code.NOT_FOUND,
+        "Servable not found for request: Latest(half)",
+    ),
+)
+
+
 class GrpcTest(parameterized.TestCase, serving_server.ServingTestCase):
     @classmethod
     def setUpClass(cls):
@@ -325,34 +392,47 @@ class GrpcTest(parameterized.TestCase, serving_server.ServingTestCase):
                 self.server.prediction.GetModelMetadata(request)
             self.assertEqual(raised.exception.code().value[0], code)
 
-    def test_deadline(self):
-        """In the run and in the queue, of the server and of the client."""
-        limits = Limits(timeout=0.3)
+    @parameterized.parameters(*ABOUT)
+    def test_about_a_model(self, method, name, version, code, words):
+        if method == "GetModelStatus":
+            ask = self.server.models.GetModelStatus
+            request = get_model_status_pb2.GetModelStatusRequest()
+        else:
+            ask = self.server.prediction.GetModelMetadata
+            request = get_model_metadata_pb2.GetModelMetadataRequest()
+            request.metadata_field[:] = ["signature_def"]
+        request.model_spec.name = name
+        if version is not None:
+            request.model_spec.version.value = version
+        if code is None:
+            ask(request, timeout=60)
+            return
+        with self.assertRaises(grpc.RpcError) as raised:
+            ask(request, timeout=60)
+        self.assertEqual(raised.exception.code(), code)
+        self.assertEqual(raised.exception.details(), words)
+
+    @parameterized.named_parameters(*DEADLINES)
+    def test_deadline(self, protocol, is_queued, status, words):
+        limits = Limits(timeout=60 if "0.1" in protocol else 0.3)
         request = serving_server.request_of("m", {"observations": ROWS})
         with serving_server.Server({"m": self.model}, limits) as server:
             predict = server.prediction.Predict
             with serving_server.Held() as held:
-                running = predict.future(request, timeout=60)
-                held.began.acquire()
-                status, answer = server.post("m:predict", OK)
-                self.assertEqual(status, 429)
-                self.assertEqual(
-                    answer["error"],
-                    "Run() timeout exceeded while waiting in batching queue",
-                )
-                queued = predict.future(request, timeout=60).exception()
-                self.assertEqual(queued.code(), Code.RESOURCE_EXHAUSTED)
-                self.assertEqual(queued.details(), answer["error"])
-                code = running.exception().code()
-                self.assertEqual(code, Code.DEADLINE_EXCEEDED)
-                client = predict.future(request, timeout=0.1).exception()
-                self.assertEqual(client.code(), Code.DEADLINE_EXCEEDED)
+                if is_queued:
+                    predict.future(request, timeout=60)
+                    held.began.acquire()
+                if protocol == "REST":
+                    received, answer = server.post("m:predict", OK)
+                    told = answer["error"]
+                else:
+                    timeout = 0.1 if "0.1" in protocol else 60
+                    error = predict.future(request, timeout=timeout).exception()
+                    received, told = error.code(), error.details()
+            self.assertEqual(received, status)
+            self.assertIn(words, told)
             # What ran on ends first.
             wait_for(lambda: server.post("m:predict", OK)[0] == 200)
-            with serving_server.Held():
-                status, answer = server.post("m:predict", OK)
-                self.assertEqual(status, 504)
-                self.assertIn("Timed out", answer["error"])
 
 
 if __name__ == "__main__":

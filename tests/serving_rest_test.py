@@ -402,6 +402,23 @@ PATHS = (
         "Servable not found for request: Latest(half)",
     ),
     (
+        "no_metadata_of_version",
+        "GET",
+        "/v1/models/m/versions/9/metadata",
+        404,
+        "Servable not found for request: Specific(m, 9)",
+    ),
+    *(
+        (
+            f"overflow{path.replace('/', '_')}",
+            "GET",
+            f"/v1/models/m/versions/99999999999999999999{path}",
+            400,
+            "Failed to convert version: 99999999999999999999 to numeric.",
+        )
+        for path in ("", "/metadata")
+    ),
+    (
         "status_of_label",
         "GET",
         "/v1/models/m/labels/canary",
@@ -538,8 +555,9 @@ class RestTest(parameterized.TestCase, serving_server.ServingTestCase):
         for path in ("m", "m/versions/1"):
             self.assertEqual(self.server.get(path), (200, expected))
 
-    def test_metadata(self):
-        status, answer = self.server.get("m/metadata")
+    @parameterized.parameters("m/metadata", "m/versions/1/metadata")
+    def test_metadata(self, path):
+        status, answer = self.server.get(path)
         self.assertEqual(status, 200)
         self.assertEqual(
             answer["model_spec"],
