@@ -10,6 +10,9 @@
 namespace tfsac {
 namespace {
 
+// Files below are read, whatever they are.
+constexpr uint64_t kSmall = 16 << 20;
+
 // The error of the system call that just failed.
 Status SystemError(const std::string& action, const std::string& path) {
   const int error = errno;
@@ -30,6 +33,33 @@ std::string Parent(const std::string& path) {
   const size_t slash = path.find_last_of('/', end);
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// Opens a new file to write to; what others planted or left there goes, and no
+// link is followed. Returns -1, and errno, on an error.
+int Create(const std::string& path) {
+  const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  const int descriptor = open(path.c_str(), flags, 0666);
+  if (descriptor >= 0 || errno != EEXIST) return descriptor;
+  if (unlink(path.c_str()) != 0) return -1;
+  return open(path.c_str(), flags, 0666);
+}
+
+// Whether a file is a hundred times as large as the data in it: a disk that is
+// nearly empty holds any length of holes, and who reads them takes the time.
+bool IsHollow(int descriptor, uint64_t size) {
+  const off_t enough = size / 100;
+  off_t held = 0, begin = 0, end = 0;
+  while (held < enough) {
+    begin = lseek(descriptor, end, SEEK_DATA);
+    if (begin < 0) break;
+    end = lseek(descriptor, begin, SEEK_HOLE);
+    if (end < 0) break;
+    held += end - begin;
+  }
+  const bool is_at_end = held < enough && errno == ENXIO;
+  lseek(descriptor, 0, SEEK_SET);
+  return is_at_end;
 }
 
 Status WriteAll(int descriptor, const ByteSpan& piece,
@@ -69,15 +99,18 @@ Status MakeDirectory(const std::string& directory) {
   struct stat info;
   const bool exists =
       stat(directory.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-  return exists ? Status() : error;
+  if (!exists) return error;
+  // Who made it may not have synced its name; who may not read the directory
+  // above, cannot.
+  SyncDirectory(Parent(directory));
+  return {};
 }
 
 Status WriteFile(const std::string& directory, const std::string& name,
                  const std::vector<ByteSpan>& pieces) {
   const std::string path = directory + "/" + name;
   const std::string aside = path + ".tmp";
-  const int descriptor =
-      open(aside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  const int descriptor = Create(aside);
   if (descriptor < 0) return SystemError("create", aside);
   Status status = WriteAndSync(descriptor, pieces, aside);
   if (close(descriptor) != 0 && status.ok()) {
@@ -121,6 +154,11 @@ Status InputFile::Open(const std::string& path) {
     return {Code::kDataLoss, path + ": expected a regular file"};
   }
   size_ = info.st_size;
+  if (size_ > kSmall && IsHollow(descriptor_, size_)) {
+    return {Code::kDataLoss, path + ": declares " + std::to_string(size_) +
+                                 " bytes, of which the disk holds next to "
+                                 "none"};
+  }
   return {};
 }
 

@@ -297,6 +297,29 @@ class ReplayFilesTest(tf.test.TestCase, parameterized.TestCase):
             _small(backend).restore(self.root / "absent")
 
     @parameterized.named_parameters(BACKENDS)
+    def test_a_planted_link_is_not_followed(self, backend):
+        theirs, folder = self.root / "theirs", self.root / "saved"
+        theirs.write_text("theirs")
+        folder.mkdir()
+        (folder / "replay.index.tmp").symlink_to(theirs)
+        _small(backend).save(folder)
+        self.assertEqual(theirs.read_text(), "theirs")
+        _small(backend).restore(folder)
+
+    @parameterized.named_parameters(BACKENDS)
+    def test_holes_are_not_read(self, backend):
+        _small(backend).save(self.root)
+        for path in sorted(self.root.iterdir()):
+            good = path.read_bytes()
+            os.truncate(path, 2**40)
+            with self.assertRaisesRegex(
+                tf.errors.DataLossError, f"{path.name}.*holds next to none"
+            ):
+                _small(backend).restore(self.root)
+            path.write_bytes(good)
+        _small(backend).restore(self.root)
+
+    @parameterized.named_parameters(BACKENDS)
     def test_a_pipe_does_not_block(self, backend):
         os.mkfifo(self.root / "replay.index")
         with self.assertRaisesRegex(tf.errors.DataLossError, "regular file"):

@@ -25,6 +25,11 @@ _ERRORS = {
 }
 
 
+# What Keras writes is no larger than what it holds by such a factor.
+_MOST_HOLES = 100
+_SMALL = 16 << 20
+
+
 def make_directory(directory: pathlib.Path) -> None:
     """Makes a directory and what is missing above it, durably."""
     if directory.is_dir():
@@ -36,6 +41,17 @@ def make_directory(directory: pathlib.Path) -> None:
     sync_directory(directory.parent)
 
 
+def sync_above(directory: pathlib.Path) -> None:
+    """Makes the name of a directory that somebody else made durable.
+
+    And the names of those above it, as far as the system lets us: who may not
+    read a directory cannot sync it, and did not make it.
+    """
+    for parent in directory.absolute().parents:
+        with contextlib.suppress(tf.errors.OpError):
+            sync_directory(parent)
+
+
 def write_file(path: pathlib.Path, *pieces: bytes) -> None:
     """Writes a file so that a crash leaves the old content or the new, whole.
 
@@ -44,7 +60,7 @@ def write_file(path: pathlib.Path, *pieces: bytes) -> None:
     """
     aside = path.with_name(path.name + ".tmp")
     try:
-        with system("write", aside), aside.open("wb") as file:
+        with system("write", aside), _created(aside) as file:
             for piece in pieces:
                 file.write(piece)
             file.flush()
@@ -55,6 +71,37 @@ def write_file(path: pathlib.Path, *pieces: bytes) -> None:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a path to write to; as `write_file`, for those who need a path.
+
+    Errors of who writes are theirs.
+    """
+    aside = path.with_name(f"{path.stem}.tmp{path.suffix}")
+    try:
+        with system("remove", aside):  # what others planted or left there
+            aside.unlink(missing_ok=True)
+        yield aside
+        with system("fsync", aside), aside.open("rb") as file:
+            os.fsync(file.fileno())
+        with system(f"rename to {path}", aside):
+            aside.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
+
+
+def _created(path: pathlib.Path) -> IO[bytes]:
+    """Opens a new file; what others planted or left there goes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        return open(os.open(path, flags, 0o666), "wb")
+    except FileExistsError:
+        path.unlink()
+        return open(os.open(path, flags, 0o666), "wb")
 
 
 def remove(path: pathlib.Path) -> None:
@@ -75,7 +122,11 @@ def sync_directory(directory: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], int]]:
-    """Opens a regular file to read: gives it and its length in bytes."""
+    """Opens a regular file to read: gives it and its length in bytes.
+
+    Refuses one that has next to nothing but holes: a disk that is nearly empty
+    holds any length of those, and who reads it takes the memory and the time.
+    """
     with system("open", path):
         # Without O_NONBLOCK, opening a pipe would wait for somebody to write.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -85,8 +136,32 @@ def opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], int]]:
             raise tf.errors.DataLossError(
                 None, None, f"{path}: expected a regular file"
             )
+        if info.st_size > _SMALL and _is_hollow(descriptor, info.st_size):
+            raise tf.errors.DataLossError(
+                None,
+                None,
+                f"{path}: declares {info.st_size} bytes, of which the disk "
+                "holds next to none",
+            )
         with system("read", path):
             yield file, info.st_size
+
+
+def _is_hollow(descriptor: int, size: int) -> bool:
+    """Whether a file is a hundred times as large as the data in it."""
+    enough = size // _MOST_HOLES
+    held, end = 0, 0
+    try:
+        while held < enough:
+            begin = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = os.lseek(descriptor, begin, os.SEEK_HOLE)
+            held += end - begin
+    except OSError as error:  # ENXIO: no data from here on
+        is_at_end = error.errno == errno.ENXIO
+    else:
+        is_at_end = False
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return is_at_end
 
 
 @contextlib.contextmanager
