@@ -1,7 +1,5 @@
 """Hostile `.keras` files: refused, before anything in them takes effect."""
 
-import io
-import json
 import pathlib
 import resource
 import stat
@@ -16,46 +14,17 @@ import numpy as np
 import small_agent
 import tensorflow as tf
 from absl.testing import parameterized
+from forged import CONFIG, WEIGHTS, edit_config, edit_weights, rewrite
 from gymnasium.spaces import Box
 
 import tfsac
 
 SPACES = Box(-1, 1, (3,)), Box(-2, 2, (1,))
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 TERA = 2**40
 
 
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def rewrite(path, change, **options):
-    """Writes an archive anew, with its members changed."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    change(members)
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-
-
-def edit_config(path, edit):
-    def change(members):
-        config = json.loads(members[CONFIG])
-        edit(config)
-        members[CONFIG] = json.dumps(config)
-
-    rewrite(path, change)
-
-
-def edit_weights(path, edit):
-    def change(members):
-        buffer = io.BytesIO(members[WEIGHTS])
-        with h5py.File(buffer, "a") as file:
-            edit(file)
-        members[WEIGHTS] = buffer.getvalue()
-
-    rewrite(path, change)
 
 
 class KerasFileTest(parameterized.TestCase, tf.test.TestCase):
@@ -147,14 +116,21 @@ class KerasFileTest(parameterized.TestCase, tf.test.TestCase):
         edit_weights(self.path, declare)
         self.refused("huge.*more than are stored")
 
+    @parameterized.parameters(
+        (h5py.ExternalLink("/etc/passwd", "/"), "leads elsewhere"),
+        (h5py.SoftLink("/_layer_checkpoint_dependencies"), "leads elsewhere"),
+    )
+    def test_links_to_weights_elsewhere(self, link, message):
+        edit_weights(self.path, lambda file: file.update({"out": link}))
+        self.refused(message)
+
     def test_weights_that_are_elsewhere(self):
-        def link(file):
-            file["out"] = h5py.ExternalLink("/etc/passwd", "/")
+        def point(file):
             file.create_dataset(
                 "there", (4,), "u1", external=[("/etc/passwd", 0, 4)]
             )
 
-        edit_weights(self.path, link)
+        edit_weights(self.path, point)
         self.refused("no plain numbers")
 
     @parameterized.parameters(keras.layers.Dense, keras.layers.EinsumDense)
@@ -198,7 +174,7 @@ class KerasFileTest(parameterized.TestCase, tf.test.TestCase):
                     {name: space}
                 ),
             )
-            self.refused("at most 134217728")
+            self.refused("at most 2,097,152 numbers")
 
     def test_a_lambda_layer_never_runs(self):
         canary = self.folder / "canary"

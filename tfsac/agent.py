@@ -4,6 +4,7 @@ import collections
 import inspect
 import math
 import os
+import pathlib
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from gymnasium import spaces
 
-from tfsac import export, saving, step
+from tfsac import export, keras_file, saving, step
 from tfsac.acting import Policy, Snapshot
 from tfsac.action_spaces import action_size, check_action_space
 from tfsac.config import AgentConfig
@@ -258,6 +259,8 @@ class Agent(EnvTrainer):
     ) -> None:
         """Saves the agent for `tfsac.load`, to go on with later.
 
+        A crash at any time leaves what was saved there before, or this, whole.
+
         Args:
             path: A `.keras` file, or a directory.
             overwrite: Whether what is there may be replaced. Defaults to
@@ -268,9 +271,33 @@ class Agent(EnvTrainer):
 
         Raises:
             FileExistsError: If `path` exists and `overwrite` is false.
-            ValueError: If the replay buffer should go into a `.keras` file.
+            ValueError: If the replay buffer should go into a `.keras` file, or
+                the directory holds the checkpoints of a run.
+            OSError: If the system refuses.
+            tf.errors.OpError: The same.
         """
         saving.save(self, str(path), overwrite, include_replay, **kwargs)
+
+    def load_weights(
+        self, filepath: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> None:
+        """Loads what `save`, `save_weights` or a checkpoint wrote.
+
+        A `.keras` file is checked first: it may come from anybody.
+
+        Args:
+            filepath: The file.
+            *args: As for `keras.Model.load_weights`.
+            **kwargs: The same.
+
+        Raises:
+            ValueError: If the file is damaged or malicious, or of another
+                agent.
+        """
+        path = pathlib.Path(filepath)
+        if path.suffix == ".keras" and path.is_file():
+            keras_file.check_weights(path)
+        super().load_weights(filepath, *args, **kwargs)
 
     def export(
         self, directory: str, format: str = "tf_saved_model", **options: Any

@@ -5,7 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["AgentConfig", "SACConfig", "SQLConfig"]
+__all__ = ["MOST_LAYERS", "AgentConfig", "SACConfig", "SQLConfig"]
+
+# A file may name any number of layers; each takes milliseconds to make.
+MOST_LAYERS = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,8 @@ class AgentConfig:
             step runs, acting with the weights from before it: one call, K
             updates, behind. It pays where environments are slow; let
             `train_every` be at least their number. Defaults to `False`.
-        hidden_units: widths of the hidden layers of actor and critics.
-            Defaults to `(256, 256)`.
+        hidden_units: widths of the hidden layers of actor and critics, at
+            most 100. Defaults to `(256, 256)`.
         activation: Keras activation of the hidden layers. Defaults to
             `"relu"`.
 
@@ -88,8 +91,10 @@ class AgentConfig:
             self._require(name, _is_positive, _POSITIVE)
         self._require(
             "hidden_units",
-            lambda units: all(_is_count(n) for n in units),
-            "whole numbers of at least 1",
+            lambda units: (
+                len(units) <= MOST_LAYERS and all(_is_count(n) for n in units)
+            ),
+            f"at most {MOST_LAYERS} whole numbers of at least 1",
         )
         updates = self.train_every * self.updates_per_step
         self._require(

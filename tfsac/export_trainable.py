@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsac import endpoints, keras_file, mlp, parity, step
+from tfsac import endpoints, files, keras_file, mlp, parity, step
 from tfsac.transition import Transition
 
 if TYPE_CHECKING:
@@ -132,7 +132,13 @@ def _own(agent: "Agent") -> dict[str, np.ndarray]:
 
 
 def _size(path: str | os.PathLike[str]) -> int:
-    return os.path.getsize(f"{os.fspath(path)}.data-00000-of-00001")
+    """Bytes of the variables; of holes there may be no more than of data."""
+    file = pathlib.Path(f"{os.fspath(path)}.data-00000-of-00001")
+    try:
+        with files.opened(file) as (_, size):
+            return size
+    except tf.errors.OpError as error:
+        raise ValueError(error.message) from error
 
 
 def _variables(agent: "Agent") -> dict[str, tf.Variable]:

@@ -4,12 +4,12 @@ Keras 3.13.2 and later run nothing that a file holds, but believe what it says
 of sizes: some kilobytes that declare gigabytes take them.
 """
 
+import contextlib
 import copy
 import io
 import json
 import math
 import pathlib
-import stat
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -18,15 +18,17 @@ import h5py
 import keras
 import tensorflow as tf
 
-__all__ = ["check", "check_config"]
+from tfsac import files
+from tfsac.archive import DAMAGED, Refused, check_members
+
+__all__ = ["check", "check_config", "check_weights"]
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
-_CHUNK = 1 << 20
 # The most JSON that is read; a large agent has some kilobytes.
 _MAX_CONFIG_BYTES = 16 << 20
-
-# What zipfile raises; OSError where a file says to read before its begin.
-_DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError)
+# The most layers, optimizers, initializers and so on that are made of it. A
+# layer has up to ten, and takes milliseconds.
+_MAX_OBJECTS = 2_000
 
 
 def check(
@@ -34,10 +36,8 @@ def check(
 ) -> None:
     """Refuses a file that `agent.save` did not write, or that was damaged.
 
-    Every byte is compared with its checksum; nothing in it is compressed,
-    links elsewhere or has a name outside of the archive; and it declares no
-    more weights than it holds. So loading takes a few times
-    the file's size.
+    As `check_weights` does; and its networks declare no more weights than it
+    holds. So loading takes a few times the file's size.
 
     Args:
         path: The file.
@@ -46,21 +46,51 @@ def check(
     Raises:
         ValueError: If it is refused.
     """
-    with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                _check_members(archive, path.stat().st_size)
-                config = _read_config(archive)
-                weights = archive.read(_WEIGHTS)
-            _check_datasets(weights)
-            _check_declared(config, custom_objects, len(weights))
-        except _DAMAGED as error:
-            raise ValueError(
-                f"{path}: expected an agent that agent.save wrote. Received: a "
-                f"damaged or foreign file ({error})."
-            ) from error
-        except _Refused as error:
-            raise ValueError(f"{path}: refused, because {error}.") from error
+    with _opened(path) as (archive, weights):
+        config = _read_config(archive)
+        _check_declared(config, custom_objects, weights.file_size)
+
+
+def check_weights(path: pathlib.Path) -> None:
+    """Refuses a file whose weights are damaged or not what they seem.
+
+    Every byte is compared with its checksum; nothing in it is compressed,
+    links elsewhere or has a name outside of the archive; and no array declares
+    more than is stored.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is refused.
+    """
+    with _opened(path):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(
+    path: pathlib.Path,
+) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
+    """Gives the archive, once it is checked, and its member of weights."""
+    try:
+        with (
+            files.opened(path) as (file, size),
+            zipfile.ZipFile(file) as archive,
+        ):
+            check_members(archive, size)
+            for name in (_CONFIG, _WEIGHTS):
+                if name not in archive.namelist():
+                    raise Refused(f"{name!r} is missing")
+            _check_datasets(archive.read(_WEIGHTS))
+            yield archive, archive.getinfo(_WEIGHTS)
+    except (*DAMAGED, tf.errors.OpError) as error:
+        raise ValueError(
+            f"{path}: expected an agent that agent.save wrote. Received: a "
+            f"damaged or foreign file ({error})."
+        ) from error
+    except Refused as error:
+        raise ValueError(f"{path}: refused, because {error}.") from error
 
 
 def check_config(
@@ -80,82 +110,57 @@ def check_config(
     config = copy.deepcopy(config)  # Keras empties what it deserializes
     try:
         _check_declared(config, custom_objects, stored)
-    except _Refused as error:
+    except Refused as error:
         raise ValueError(f"{path}: refused, because {error}.") from error
-
-
-class _Refused(Exception):
-    """Says what is wrong with a file."""
-
-
-def _check_members(archive: zipfile.ZipFile, file_size: int) -> None:
-    members = archive.infolist()
-    names = [member.filename for member in members]
-    if len(set(names)) < len(names):
-        raise _Refused("a name is in it twice")
-    for member in members:
-        _check_name(member.filename)
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise _Refused(f"{member.filename!r} is a link")
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise _Refused(
-                f"{member.filename!r} is compressed or encrypted, which "
-                "agent.save never does"
-            )
-    # Before anything is read. Members that overlap would say more, too.
-    if sum(member.file_size for member in members) > file_size:
-        raise _Refused("it declares more bytes than it has")
-    for name in (_CONFIG, _WEIGHTS):
-        if name not in names:
-            raise _Refused(f"{name!r} is missing")
-    for member in members:  # zipfile compares checksums at the end
-        with archive.open(member) as file:
-            while file.read(_CHUNK):
-                pass
-
-
-def _check_name(name: str) -> None:
-    path = pathlib.PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise _Refused(f"{name!r} leads out of it")
 
 
 def _read_config(archive: zipfile.ZipFile) -> Any:
     if archive.getinfo(_CONFIG).file_size > _MAX_CONFIG_BYTES:
-        raise _Refused(f"{_CONFIG!r} is larger than {_MAX_CONFIG_BYTES} bytes")
+        raise Refused(f"{_CONFIG!r} is larger than {_MAX_CONFIG_BYTES} bytes")
     try:
         return json.loads(archive.read(_CONFIG))
     except (ValueError, RecursionError) as error:
-        raise _Refused(f"{_CONFIG!r} is no JSON ({error})") from error
+        raise Refused(f"{_CONFIG!r} is no JSON ({error})") from error
 
 
 def _check_datasets(weights: bytes) -> None:
-    """Refuses datasets of which less is stored than they declare."""
+    """Refuses links, and datasets of which less is stored than declared."""
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if not isinstance(item, h5py.Dataset):
             return
         if item.external or item.is_virtual or item.dtype.hasobject:
-            raise _Refused(f"{name!r} in {_WEIGHTS!r} holds no plain numbers")
+            raise Refused(f"{name!r} in {_WEIGHTS!r} holds no plain numbers")
         declared = math.prod(item.shape) * item.dtype.itemsize
         if declared > item.id.get_storage_size():
-            raise _Refused(
+            raise Refused(
                 f"{name!r} in {_WEIGHTS!r} declares {declared} bytes, more "
                 "than are stored"
             )
 
+    def is_link(name: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else name
+
     try:
         with h5py.File(io.BytesIO(weights), "r") as file:
+            # h5py cannot pass on what is raised here; it stops at a result.
+            if (name := file.visititems_links(is_link)) is not None:
+                raise Refused(f"{name!r} in {_WEIGHTS!r} leads elsewhere")
             file.visititems(visit)
     except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise _Refused(f"{_WEIGHTS!r} cannot be read ({error})") from error
+        raise Refused(f"{_WEIGHTS!r} cannot be read ({error})") from error
 
 
 def _check_declared(config: Any, custom_objects: Any, stored: int) -> None:
     """Refuses models that are larger than the weights in the file.
 
-    They are made in a graph first, where a variable takes no memory.
+    They are made in a graph first, where a variable takes no memory, and only
+    if there are not so many that this takes long.
     """
+    if _count_objects(config) > _MAX_OBJECTS:
+        raise Refused(
+            f"its networks are made of more than {_MAX_OBJECTS:,} objects"
+        )
     with tf.Graph().as_default() as graph:
         for part in _keras_objects(config):
             made = keras.saving.deserialize_keras_object(
@@ -163,16 +168,29 @@ def _check_declared(config: Any, custom_objects: Any, stored: int) -> None:
             )
             # Of what was never built, the size would show when it is called.
             if _is_keras_layer(made) and not made.built:
-                raise _Refused(f"the model {made.name!r} was never built")
+                raise Refused(f"the model {made.name!r} was never built")
         declared = sum(
             math.prod(variable.shape.as_list()) * variable.dtype.size
             for variable in graph.get_collection("variables")
         )
     if declared > stored:
-        raise _Refused(
+        raise Refused(
             f"the config declares {declared} bytes of weights, more than the "
             f"{stored} that are stored"
         )
+
+
+def _count_objects(config: Any) -> int:
+    """How many objects of Keras a config describes, at any depth."""
+    count, left = 0, [config]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            count += "class_name" in part
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+    return count
 
 
 def _is_keras_layer(made: Any) -> bool:
@@ -184,7 +202,7 @@ def _is_keras_layer(made: Any) -> bool:
 def _keras_objects(config: Any) -> Iterator[dict[str, Any]]:
     """Yields what an agent's config holds of Keras: networks, optimizers."""
     if not isinstance(config, dict):
-        raise _Refused(f"{_CONFIG!r} holds no object")
+        raise Refused(f"{_CONFIG!r} holds no object")
     for part in (config.get("config"), config.get("compile_config")):
         for value in part.values() if isinstance(part, dict) else ():
             if isinstance(value, dict) and "class_name" in value:

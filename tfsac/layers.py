@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsac import mlp
+from tfsac.config import MOST_LAYERS
 
 __all__ = ["EnsembleDense", "apply_layers", "build_layers", "dense_layers"]
 
@@ -28,7 +29,15 @@ def dense_layers(
         seed: Seed of the initial weights; `None` is random.
         num_members: N, for an ensemble of stacks. Defaults to `None`, which
             makes one of Keras' own layers.
+
+    Raises:
+        ValueError: If there are more than 100 hidden layers.
     """
+    if len(hidden_units) > MOST_LAYERS:
+        raise ValueError(
+            f"Expected at most {MOST_LAYERS} hidden layers. Received: "
+            f"{len(hidden_units)}."
+        )
 
     def make(
         units: int, function: str | None, layer_seed: int | None

@@ -7,7 +7,12 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from tfsac.spaces import unsupported
-from tfsac.transition import MAX_SIZE
+
+# What a file may declare: a picture of 836 x 836 in three colours, say. Arrays
+# of that size are made before it shows whether the networks fit to it.
+_MAX_NUMBERS = 2**21
+_MAX_PARTS = 10_000
+_INFINITE = ("inf", "-inf")
 
 
 def space_to_dict(space: Space[Any]) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
 
     Raises:
         ValueError: If the description is of no space that is known here, or
-            of one that no replay buffer could hold.
+            of one of more than 2**21 numbers.
     """
     _check_size(description)
     match description:
@@ -112,15 +117,37 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
 
 def _check_size(description: Any) -> None:
     """Refuses a size before anything is allocated for it."""
-    if not isinstance(description, dict):
-        return
-    for name in ("shape", "n"):
-        size = description.get(name, 1)
-        if math.prod(size if isinstance(size, list) else [size]) > MAX_SIZE:
+    numbers, parts, left = 0, 0, [description]
+    while left:
+        part = left.pop()
+        parts += 1
+        if isinstance(part, dict):
+            inner = part.get("spaces", [])
+            if part.get("type") == "Dict":
+                inner = [space for _, space in inner]
+            left += inner
+            numbers += _count_numbers(part)
+        if numbers > _MAX_NUMBERS or parts > _MAX_PARTS:
             raise ValueError(
-                f"Expected a space of at most {MAX_SIZE} numbers. "
-                f"Received: {name}={size!r}."
+                f"Expected a space of at most {_MAX_NUMBERS:,} numbers, in at "
+                f"most {_MAX_PARTS:,} parts. Received: {numbers:,} at least, "
+                f"in {parts:,}. Make the agent in Python, and give it the "
+                "file by load_weights."
             )
+
+
+def _count_numbers(part: dict[str, Any]) -> int:
+    """How many numbers the arrays of one part hold, or turn into."""
+    dtype = np.dtype(part.get("dtype", "int64"))
+    if dtype.kind not in "biuf":
+        raise ValueError(f"Expected a type of numbers. Received: {dtype}.")
+    shape, n = part.get("shape", []), part.get("n", 1)
+    sizes = [*shape, *(n if isinstance(n, list) else [n])]
+    if not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError(f"Expected sizes. Received: {sizes!r:.200}.")
+    if part.get("type") == "MultiDiscrete":
+        return int(np.sum(np.array(part["nvec"], np.float64)))
+    return math.prod(sizes)
 
 
 def _bound_to_json(bound: np.ndarray) -> Any:
@@ -129,6 +156,9 @@ def _bound_to_json(bound: np.ndarray) -> Any:
 
 
 def _bound_from_json(bound: Any, shape: list[int], dtype: str) -> np.ndarray:
-    values = bound if isinstance(bound, list) else [bound] * math.prod(shape)
-    numbers = [float(v) if isinstance(v, str) else v for v in values]
+    if not isinstance(bound, list):
+        return np.full(
+            shape, float(bound) if bound in _INFINITE else bound, dtype
+        )
+    numbers = [float(v) if v in _INFINITE else v for v in bound]
     return np.array(numbers, dtype).reshape(shape)
