@@ -20,6 +20,7 @@ import numpy as np
 
 import tfsac
 from tfsac import checkpoint
+from tfsac import manifest as manifests
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "tests"))
 from replay_reference import make_buffer, numbered  # noqa: E402
@@ -126,7 +127,7 @@ class Files:
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
-        manifest.write_bytes(checkpoint._encode(content))
+        manifest.write_bytes(manifests.encode(content))
 
         def resume():
             tfsac.load(folder)

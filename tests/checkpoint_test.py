@@ -5,6 +5,8 @@ import json
 import math
 import os
 import pathlib
+import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import time
 import warnings
 from unittest import mock
 
+import gymnasium
 import keras
 import numpy as np
 import pytest
@@ -26,9 +29,10 @@ from small_agent import fit, state
 from wandering_env import WanderingEnv
 
 import tfsac
-from tfsac import checkpoint
+from tfsac import files, manifest
 from tfsac.checkpoint import Checkpoint, Checkpoints
 from tfsac.epoch import Epoch
+from tfsac.manifest import encode
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
@@ -345,7 +349,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         agent = tfsac.load(self.run_folder)
         checkpoints = Checkpoints(self.folder / "new")
         for _ in range(2):
-            checkpoints.save(agent, Epoch(0, 0, agent.METRICS), [])
+            checkpoints.save(agent, Epoch(4, 0, agent.METRICS), [])
         [path] = self.folder.glob("new/replay/*.segment")
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -354,10 +358,15 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             path.unlink()
         with self.assertRaisesRegex(
             tf.errors.DataLossError, f"no checkpoint.*{path}.*{path}"
-        ):
+        ) as caught:
             tfsac.load(self.folder / "new")
-        agent = tfsac.load(self.folder / "new/checkpoint-2.keras")
-        self.assertEqual(agent.env_steps, 26)
+        # The error says how to go on without them: exactly so.
+        message = caught.exception.message
+        [way] = re.findall(r"To go on .*: (agent = .*; agent.fit.*)\.", message)
+        names = {"tfsac": tfsac, "ANOTHER_FOLDER": self.folder / "another"}
+        way = way.replace("...", "epochs=5, steps_per_epoch=26, verbose=0")
+        exec(way, names)
+        self.assertEqual(names["agent"].env_steps, 26 + 26)
 
     def test_every_byte_of_a_manifest_counts(self):
         path = self.run_folder / "checkpoint-2.json"
@@ -393,6 +402,55 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         names = [p.name for p in sorted(self.run_folder.glob("*.json"))]
         self.assertEqual(names, ["checkpoint-1.json", "checkpoint-3.json"])
 
+    @parameterized.parameters(
+        "checkpoint-3.keras", "replay/checkpoint-3.index", "rows-0-66-*"
+    )
+    def test_the_last_good_one_is_kept_if_the_new_one_is_damaged(self, name):
+        """As by a disk that loses what it said it had."""
+        agent = tfsac.load(self.run_folder)
+        checkpoints = Checkpoints(self.run_folder)
+        checkpoints.newest(lambda checkpoint: None)
+        agent.replay.insert(small_agent.transitions(agent, 40))
+        sync = files.sync_directory
+
+        def damage(folder):
+            for path in self.run_folder.rglob(pathlib.Path(name).name):
+                with path.open("r+b") as file:
+                    file.seek(-40, 2)
+                    file.write(b"damage")
+            sync(folder)
+
+        with (
+            mock.patch.object(files, "sync_directory", damage),
+            self.assertRaisesRegex(tf.errors.DataLossError, name[:6]),
+        ):
+            checkpoints.save(agent, Epoch(0, 0, agent.METRICS), [])
+        names = [p.name for p in sorted(self.run_folder.glob("*.json"))]
+        self.assertContainsSubset(
+            ["checkpoint-1.json", "checkpoint-2.json"], names
+        )
+
+    def test_a_folder_that_somebody_else_made_is_synced(self):
+        synced = []
+        folder = self.folder / "made" / "by" / "others"
+        folder.mkdir(parents=True)
+        sync = files.sync_directory
+
+        def note(directory):
+            synced.append(directory)
+            sync(directory)
+
+        agent = self.make()
+        checkpoints = Checkpoints(folder)
+        with mock.patch.object(files, "sync_directory", note):
+            checkpoints.save(agent, Epoch(0, 0, agent.METRICS), [])
+            self.assertContainsSubset(
+                [self.folder, folder.parent.parent, folder.parent], synced
+            )
+            synced.clear()
+            checkpoints.save(agent, Epoch(0, 0, agent.METRICS), [])
+        self.assertEqual({folder, folder / "replay"}, set(synced))  # once
+
     def test_no_good_one(self):
         for path in self.run_folder.glob("*.json"):
             path.write_bytes(path.read_bytes()[:-1])
@@ -411,12 +469,12 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
     def test_files_of_others_are_refused(self):
         path = self.run_folder / "checkpoint-2.json"
         (self.folder / "secret").write_text("x")
-        manifest = json.loads(path.read_text())["content"]
-        manifest["files"]["../secret"] = {
+        content = json.loads(path.read_text())["content"]
+        content["files"]["../secret"] = {
             "bytes": 1,
             "sha256": hashlib.sha256(b"x").hexdigest(),
         }
-        path.write_bytes(checkpoint._encode(manifest))
+        path.write_bytes(encode(content))
         with self.assertRaisesRegex(tf.errors.DataLossError, "not its own"):
             Checkpoint(self.run_folder, 2)
 
@@ -427,13 +485,16 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         (self.run_folder / "replay/rows-0-9-00000000.segment").write_text("h")
         self.assertEqual(self.newest(), (26, ""))
         (self.run_folder / "history.csv").write_text("theirs")
-        fit(
-            tfsac.load(self.run_folder),
-            epochs=2,
-            steps_per_epoch=26,
-            checkpoint_dir=self.run_folder,
-            callbacks=[keras.callbacks.EarlyStopping("q_mean", mode="max")],
-        )
+        with self.assertWarnsRegex(
+            UserWarning, "checkpoint_every=20, now 10000"
+        ):
+            fit(
+                tfsac.load(self.run_folder),
+                epochs=2,
+                steps_per_epoch=26,
+                checkpoint_dir=self.run_folder,
+                callbacks=[keras.callbacks.EarlyStopping("q_mean", mode="max")],
+            )
         names = sorted(path.name for path in self.run_folder.rglob("*.*"))
         self.assertEqual(
             [name for name in names if not name.startswith("rows-")],
@@ -461,6 +522,40 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             fit(agent, checkpoint_dir=self.run_folder)
         self.assertEqual(agent.env_steps, 0)
 
+    def test_another_algorithm_is_refused(self):
+        agent = small_agent.make(
+            wandering_env.ID, algorithm=tfsac.SoftQLearning
+        )
+        with self.assertRaisesRegex(ValueError, "Expected .*, that of the run"):
+            fit(agent, checkpoint_dir=self.run_folder)
+
+    def test_a_run_that_changes_is_told(self):
+        agent = self.make()
+        agent.env, agent.num_envs = "module:Other-v0", 2
+        with (
+            mock.patch.object(manifest, "ops") as ops,
+            mock.patch.object(platform, "python_version", lambda: "2.7"),
+            mock.patch.object(os, "sched_getaffinity", lambda _: range(99)),
+            mock.patch.object(gymnasium, "__version__", "0.1"),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            ops.loaded.return_value = False
+            warnings.simplefilter("always", UserWarning)
+            Checkpoints(self.run_folder, 7)._require_same_run(
+                agent, Checkpoint(self.run_folder, 2)
+            )
+        message = "".join(str(warning.message) for warning in caught)
+        for name, now in (
+            ("env", "'Other-v0'"),
+            ("num_envs", "2"),
+            ("checkpoint_every", "7"),
+            ("gymnasium", "'0.1'"),
+            ("python", "'2.7'"),
+            ("threads", "'99'"),
+            ("kernels", "'off'"),
+        ):
+            self.assertRegex(message, f"{name}=[^;]*, now {now}")
+
     def test_bad_arguments(self):
         with self.assertRaisesRegex(ValueError, "every >= 1. Received: 0"):
             fit(self.make(), checkpoint_dir=self.folder, checkpoint_every=0)
@@ -473,7 +568,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             warnings.simplefilter("always", UserWarning)
             fit(self.make(), checkpoint_dir=self.run_folder)
         messages = "".join(str(warning.message) for warning in caught)
-        self.assertIn("'numpy': '1.0'", messages)
+        self.assertRegex(messages, "numpy='[^']*', now '1.0'")
         self.assertIn("Expected the callbacks of the run: Early", messages)
 
     def test_an_agent_that_is_further_goes_on(self):

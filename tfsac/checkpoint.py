@@ -12,41 +12,32 @@ synced; the manifest comes last, with length and SHA-256 of all others. So a
 crash at any point leaves the checkpoints that were there, whole.
 """
 
-import dataclasses
 import hashlib
 import io
-import json
 import os
 import pathlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsac import files
+from tfsac import archive, files, manifest, replay_files
 from tfsac.callback_state import callback_state, restore_callbacks
 from tfsac.epoch import Epoch
+from tfsac.manifest import damaged
 from tfsac.not_finite import NotFiniteError, require_finite_weights
 from tfsac.transition import Transition
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "is_run"]
 
-_FORMAT = 1
 _REPLAY = "replay"
-_CONTENT = {  # of a manifest
-    "versions": dict,
-    "env_steps": int,
-    "epoch": dict,
-    "callbacks": dict,
-    "files": dict,
-}
 
 _NUMBER = re.compile(r"checkpoint-(\d+)\.")
 
@@ -77,21 +68,30 @@ class Checkpoint:
         self._folder = folder
         self._name = f"checkpoint-{number}"
         self.agent_file = folder / f"{self._name}.keras"
-        manifest = folder / f"{self._name}.json"
-        self.content = _decode(manifest)
-        if not self.content["files"].keys() <= set(_file_names(self._name)):
-            _damaged(manifest, "names files that are not its own")
+        path = folder / f"{self._name}.json"
+        self.content = manifest.decode(path)
+        index, agent_file, array_file = _file_names(self._name)
+        named = self.content["files"].keys()
+        if not {index, agent_file} <= named <= {index, agent_file, array_file}:
+            damaged(
+                path, "names files that are not its own, or not all that are"
+            )
         for name, expected in self.content["files"].items():
-            path = folder / name
-            with files.opened(path) as (file, _):
-                found = _fingerprint(file.read())
-            if found != expected:
-                _damaged(path, f"expected {expected}, found {found}")
+            _require_fingerprint(folder / name, expected)
 
     @property
     def env_steps(self) -> int:
         """Transitions so far."""
         return self.content["env_steps"]
+
+    def require_metrics(self, count: int) -> None:
+        """Raises a DataLossError if the means of the epoch are of others."""
+        found = len(self.content["epoch"]["learned"]["sums"])
+        if found != count:
+            damaged(
+                self._folder / f"{self._name}.json",
+                f"means of {found} metrics, expected {count}",
+            )
 
     def restore_replay(self, agent: "EnvTrainer") -> None:
         """Gives an agent the replay buffer; on an error it has its own."""
@@ -105,10 +105,10 @@ class Checkpoint:
         path = self._folder / f"{self._name}.npz"
         if path.name in self.content["files"]:
             try:
-                with np.load(path, allow_pickle=False) as loaded:
-                    arrays = dict(loaded)
-            except Exception as error:  # of many kinds, as NumPy does not check
-                _damaged(path, f"{type(error).__name__}: {error}")
+                with files.opened(path) as (file, size):
+                    arrays = archive.read_arrays(file, size)
+            except (archive.Refused, *archive.DAMAGED, ValueError) as error:
+                damaged(path, f"{type(error).__name__}: {error}")
         restore_callbacks(callbacks, self.content["callbacks"], arrays)
 
 
@@ -133,6 +133,7 @@ class Checkpoints:
         self._folder = pathlib.Path(folder)
         self._every = every
         self._last_good: int | None = None
+        self._has_saved = False
 
     def due_after(self, env_steps: int) -> int:
         """Transitions at which the next one is due."""
@@ -149,13 +150,17 @@ class Checkpoints:
             What `use` returned, or `None` if there is no checkpoint.
 
         Raises:
-            tf.errors.DataLossError: If there are only bad ones.
+            tf.errors.DataLossError: If there are only bad ones. If the agent
+                of one is good, and its transitions are not, the error says how
+                to go on.
         """
         problems = []
+        whole: Checkpoint | None = None  # but for its transitions
         numbers = self._numbers("checkpoint-*.json")
         for number in sorted(numbers, reverse=True):
             try:
                 checkpoint = Checkpoint(self._folder, number)
+                whole = whole or checkpoint
                 result = use(checkpoint)
             except tf.errors.OpError as error:
                 problems.append(f"checkpoint {number}: {error.message}")
@@ -173,9 +178,8 @@ class Checkpoints:
             raise tf.errors.DataLossError(
                 None,
                 None,
-                f"{self._folder} holds no checkpoint that is good. "
-                f"{'; '.join(problems)}. A checkpoint-N.keras that is whole "
-                "loads by itself, as an agent without its transitions.",
+                f"{self._folder} holds no checkpoint that is good: "
+                f"{'; '.join(problems)}. {_way_on(whole)}",
             )
         return None
 
@@ -195,6 +199,7 @@ class Checkpoints:
 
         def restore(checkpoint: Checkpoint) -> Checkpoint:
             self._require_same_run(agent, checkpoint)
+            checkpoint.require_metrics(len(agent.METRICS))
             if checkpoint.env_steps > agent.env_steps:
                 checkpoint.restore_replay(agent)
                 agent.load_weights(checkpoint.agent_file)
@@ -225,31 +230,33 @@ class Checkpoints:
         number = max(self._numbers("checkpoint-*"), default=0) + 1
         name = f"checkpoint-{number}"
         files.make_directory(self._folder)
-        agent.replay.save(self._folder / _REPLAY, name)
+        if not self._has_saved:  # somebody else may have made it just now
+            files.sync_above(self._folder)
+            self._has_saved = True
+        replay = self._folder / _REPLAY
+        before = replay_files.segments(replay)
+        agent.replay.save(replay, name)
+        new_segments = replay_files.segments(replay) - before
         states, arrays = callback_state(callbacks)
-        index, agent_file, array_file = _file_names(name)
-        contents = {
-            index: (self._folder / index).read_bytes(),
-            agent_file: self._agent_bytes(agent, name),
-        }
-        if arrays:
-            contents[array_file] = _array_bytes(arrays)
-        for file, content in contents.items():
-            if file != index:
-                files.write_file(self._folder / file, content)
+        written = self._write(agent, name, arrays)
         files.sync_directory(self._folder)
-        manifest = {
-            "format": _FORMAT,
-            "versions": _versions(),
-            **_identity(agent),
+        content = {
+            "format": manifest.FORMAT,
+            "versions": manifest.versions(),
+            "run": manifest.settings(agent, self._every),
+            **manifest.identity(agent),
             "env_steps": agent.env_steps,
             "epoch": epoch.state(),
             "callbacks": states,
-            "files": {n: _fingerprint(data) for n, data in contents.items()},
+            "files": written,
         }
-        files.write_file(self._folder / f"{name}.json", _encode(manifest))
+        files.write_file(
+            self._folder / f"{name}.json", manifest.encode(content)
+        )
         files.sync_directory(self._folder)
-        Checkpoint(self._folder, number)  # or else the ones before stay
+        # Read back, or else the ones before stay.
+        Checkpoint(self._folder, number)
+        replay_files.check_segments(agent.replay.layout, new_segments)
         self._remove_others({number, self._last_good})
         self._last_good = number
 
@@ -268,31 +275,46 @@ class Checkpoints:
             "loads it."
         )
 
-    def _agent_bytes(self, agent: "EnvTrainer", name: str) -> bytes:
-        # Here and not in the system's temporary folder, which may be a small
-        # one; and read back, since Keras neither syncs nor renames.
-        aside = self._folder / f"{name}.tmp.keras"
-        with files.system("write", aside):
-            try:
-                keras.Model.save(agent, aside)
-                return aside.read_bytes()
-            finally:
-                aside.unlink(missing_ok=True)
+    def _write(
+        self, agent: "EnvTrainer", name: str, arrays: dict[str, np.ndarray]
+    ) -> dict[str, dict[str, Any]]:
+        """Writes what is beside the transitions; returns all fingerprints."""
+        index, agent_file, array_file = _file_names(name)
+        with (
+            files.replacing(self._folder / agent_file) as aside,
+            files.system("write", aside),
+        ):
+            keras.Model.save(agent, aside)
+        written = {}
+        for file in (index, agent_file):
+            with files.opened(self._folder / file) as (content, size):
+                written[file] = _fingerprint(content, size)
+        if arrays:
+            data = _array_bytes(arrays)
+            files.write_file(self._folder / array_file, data)
+            written[array_file] = _fingerprint(io.BytesIO(data), len(data))
+        return written
 
     def _require_same_run(self, agent: "EnvTrainer", found: Checkpoint) -> None:
-        for name, value in _identity(agent).items():
-            saved = found.content[name]
-            if value != saved:
+        content = found.content
+        for name, value in manifest.identity(agent).items():
+            if name in content and value != content[name]:
                 raise ValueError(
-                    f"Expected {name}={saved!r}, that of the run whose "
+                    f"Expected {name}={content[name]!r}, that of the run whose "
                     f"checkpoints are in {self._folder}. Received: {name}="
                     f"{value!r}. Pass another checkpoint_dir."
                 )
-        if found.content["versions"] != _versions():
+        saved = {**content.get("run", {}), **content["versions"]}
+        now = {**manifest.settings(agent, self._every), **manifest.versions()}
+        changes = [
+            f"{name}={saved[name]!r}, now {value!r}"
+            for name, value in now.items()
+            if None not in (value, saved.get(name)) and value != saved[name]
+        ]
+        if changes:
             warnings.warn(
-                f"{self._folder} was written with "
-                f"{found.content['versions']}; with {_versions()} the run may "
-                "go on in another way.",
+                f"{self._folder} was written with {'; '.join(changes)}: the "
+                "run may go on in another way.",
                 stacklevel=2,
             )
 
@@ -320,73 +342,48 @@ class Checkpoints:
             files.sync_directory(folder)
 
 
+def is_run(folder: pathlib.Path) -> bool:
+    """Whether a folder holds checkpoints, good or not."""
+    found = folder.glob("checkpoint-*.json")
+    return any(_NUMBER.match(path.name) for path in found)
+
+
 def _file_names(name: str) -> tuple[str, str, str]:
     """The files of a checkpoint beside its manifest."""
     return f"{_REPLAY}/{name}.index", f"{name}.keras", f"{name}.npz"
 
 
-def _identity(agent: "EnvTrainer") -> dict[str, Any]:
-    """What is the same in all of a run, as JSON gives it back."""
-    config = dataclasses.asdict(agent.config)
-    return json.loads(json.dumps({"seed": agent.seed, **config}))
+def _require_fingerprint(path: pathlib.Path, expected: dict[str, Any]) -> None:
+    """Refuses a file that is not as it was written."""
+    with files.opened(path) as (file, size):
+        if size != expected["bytes"]:  # before any of it is read
+            damaged(path, f"expected {expected['bytes']} bytes, found {size}")
+        found = _fingerprint(file, size)
+    if found != expected:
+        damaged(path, f"expected {expected}, found {found}")
 
 
-def _versions() -> dict[str, str]:
-    from tfsac import __version__  # which imports this file
-
-    return {
-        "tfsac": __version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-    }
+def _fingerprint(file: IO[bytes], size: int) -> dict[str, Any]:
+    digest = hashlib.file_digest(cast(Any, file), "sha256")
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _fingerprint(data: bytes) -> dict[str, Any]:
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def _way_on(whole: Checkpoint | None) -> str:
+    """Says how to go on where no checkpoint is good."""
+    if whole is None:
+        return (
+            "A checkpoint-N.keras that is whole loads by itself, as an agent "
+            "without its transitions."
+        )
+    return (
+        f"The agent of checkpoint {whole.number} is good. To go on with it, "
+        "and gather transitions anew: agent = tfsac.load("
+        f"{str(whole.agent_file)!r}); agent.fit(..., initial_epoch="
+        f"{whole.content['epoch']['number']}, checkpoint_dir=ANOTHER_FOLDER)."
+    )
 
 
 def _array_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **cast(dict[str, Any], arrays))
     return buffer.getvalue()
-
-
-def _encode(content: Any) -> bytes:
-    """A manifest: JSON that begins with the checksum of the rest."""
-
-    def text(value: Any) -> bytes:
-        return json.dumps(value, indent=1, default=_plain).encode()
-
-    digest = hashlib.sha256(text(content)).hexdigest()
-    return text({"sha256": digest, "content": content})
-
-
-def _plain(number: Any) -> Any:
-    """NumPy's and TensorFlow's numbers, which logs may hold, as Python's."""
-    return np.asarray(number).tolist()
-
-
-def _decode(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a manifest and checks it."""
-    with files.opened(path) as (file, _):
-        data = file.read()
-    try:
-        content = json.loads(data)["content"]
-        is_whole = _encode(content) == data
-    except (ValueError, LookupError, TypeError, RecursionError):
-        is_whole = False
-    if not is_whole:
-        _damaged(path, "its checksum is not that of its content")
-    if not isinstance(content, dict):
-        _damaged(path, "its content is no JSON object")
-    if content.get("format") != _FORMAT:
-        _damaged(path, f"format {content.get('format')}, expected {_FORMAT}")
-    for name, kind in _CONTENT.items():
-        if not isinstance(content.get(name), kind):
-            _damaged(path, f"{name!r} is missing or no {kind.__name__}")
-    return content
-
-
-def _damaged(path: pathlib.Path, what: str) -> NoReturn:
-    raise tf.errors.DataLossError(None, None, f"{path}: {what}")

@@ -8,7 +8,7 @@ import contextlib
 import pathlib
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -87,8 +87,31 @@ def write(
     )
     files.write_file(root / (index + _INDEX_SUFFIX), header, crcs)
     files.sync_directory(root)
-    _remove_unnamed(root)
+    remove_unnamed(root)
     return now
+
+
+def segments(directory: pathlib.Path) -> set[tuple[pathlib.Path, int]]:
+    """Returns the segments in a directory; what is written anew is another."""
+    found = directory.glob("rows-*.segment")
+    return {(path, path.stat().st_ino) for path in found}
+
+
+def check_segments(
+    layout: Layout, found: Iterable[tuple[pathlib.Path, int]]
+) -> None:
+    """Compares segments with the checksums in their names.
+
+    Args:
+        layout: Of their rows.
+        found: Some of what `segments` returned.
+
+    Raises:
+        tf.errors.OpError: If one is damaged or gone.
+    """
+    for path, _ in found:
+        _, begin, end, crc = path.stem.split("-")
+        _read_segment(path, layout, int(begin), int(end), int(crc, 16))
 
 
 def _write_segment(
@@ -115,8 +138,8 @@ def _is_there(
     return path.is_file() and path.stat().st_size == expected
 
 
-def _remove_unnamed(root: pathlib.Path) -> None:
-    """Removes what no index in the directory names.
+def remove_unnamed(root: pathlib.Path) -> None:
+    """Removes what no index in a directory names.
 
     What cannot be removed costs space only; while an index cannot be read,
     nothing is removed.
