@@ -29,6 +29,8 @@ _MAX_CONFIG_BYTES = 16 << 20
 # The most layers, optimizers, initializers and so on that are made of it. A
 # layer has up to ten, and takes milliseconds.
 _MAX_OBJECTS = 2_000
+# The most JSON objects, spaces and all, which Keras walks through.
+_MAX_PARTS = 10_000
 
 
 def check(
@@ -157,10 +159,7 @@ def _check_declared(config: Any, custom_objects: Any, stored: int) -> None:
     They are made in a graph first, where a variable takes no memory, and only
     if there are not so many that this takes long.
     """
-    if _count_objects(config) > _MAX_OBJECTS:
-        raise Refused(
-            f"its networks are made of more than {_MAX_OBJECTS:,} objects"
-        )
+    _require_moderate(config)
     with tf.Graph().as_default() as graph:
         for part in _keras_objects(config):
             made = keras.saving.deserialize_keras_object(
@@ -180,17 +179,23 @@ def _check_declared(config: Any, custom_objects: Any, stored: int) -> None:
         )
 
 
-def _count_objects(config: Any) -> int:
-    """How many objects of Keras a config describes, at any depth."""
-    count, left = 0, [config]
+def _require_moderate(config: Any) -> None:
+    """Refuses what would take long to make, however little it holds."""
+    objects, parts, left = 0, 0, [config]
     while left:
         part = left.pop()
         if isinstance(part, dict):
-            count += "class_name" in part
+            parts += 1
+            objects += "class_name" in part
             left += part.values()
         elif isinstance(part, list):
             left += part
-    return count
+    if objects > _MAX_OBJECTS or parts > _MAX_PARTS:
+        raise Refused(
+            f"it is made of {objects:,} objects of Keras, expected at most "
+            f"{_MAX_OBJECTS:,}, and of {parts:,} parts, expected at most "
+            f"{_MAX_PARTS:,}"
+        )
 
 
 def _is_keras_layer(made: Any) -> bool:

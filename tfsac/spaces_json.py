@@ -11,7 +11,7 @@ from tfsac.spaces import unsupported
 # What a file may declare: a picture of 836 x 836 in three colours, say. Arrays
 # of that size are made before it shows whether the networks fit to it.
 _MAX_NUMBERS = 2**21
-_MAX_PARTS = 10_000
+_MAX_PARTS = 5_000
 _INFINITE = ("inf", "-inf")
 
 
