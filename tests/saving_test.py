@@ -1,6 +1,8 @@
 """An agent comes back as it was, and goes on."""
 
+import os
 import pathlib
+import shutil
 import tempfile
 from unittest import mock
 
@@ -284,6 +286,92 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             ["agent.keras", "history.csv"], [p.name for p in path.iterdir()]
         )
         self.assertEmpty(tfsac.load(path).replay)
+
+    def test_agent_and_transitions_change_at_once(self):
+        """A crash just before, or just after, the agent's file is renamed."""
+        path, other = self.folder / "x", small_agent.make(SPACES, seed=5)
+        other.replay.insert(small_agent.transitions(other, 4))
+        self.agent.save(path, include_replay=True)
+        rename = pathlib.Path.rename
+        for is_done in (False, True):
+            copy = self.folder / f"copy{is_done}"
+
+            def crash(aside, to, is_done=is_done, copy=copy):
+                if is_done:
+                    rename(aside, to)
+                if pathlib.Path(to).name == "agent.keras":
+                    shutil.copytree(path, copy)
+                    raise SystemExit
+
+            with (
+                mock.patch.object(pathlib.Path, "rename", crash),
+                self.assertRaises(SystemExit),
+            ):
+                other.save(path, include_replay=True)
+            loaded = tfsac.load(copy)
+            expected = (5, 4) if is_done else (0, 9)
+            self.assertEqual((loaded.seed, len(loaded.replay)), expected)
+
+    def test_transitions_of_another_agent_are_left_out(self):
+        path = self.folder / "x"
+        self.agent.save(path, include_replay=True)
+        small_agent.make(SPACES, seed=5).save(path / "agent.keras")
+        with self.assertWarnsRegex(UserWarning, "another save.*left out"):
+            self.assertEmpty(tfsac.load(path).replay)
+
+    def test_transitions_saved_before_they_told_their_agent(self):
+        path = self.folder / "x"
+        self.agent.save(path, include_replay=True)
+        [index] = path.glob("replay/*.index")
+        index.rename(index.with_name("replay.index"))
+        self.assertLen(tfsac.load(path).replay, 9)
+        self.agent.save(path, include_replay=True)
+        self.assertLen(list(path.glob("replay/*.index")), 1)
+        self.assertLen(tfsac.load(path).replay, 9)
+
+    @parameterized.parameters("x.keras", "x")
+    def test_files_are_synced_before_they_are_renamed(self, name):
+        calls = []
+        for function in ("fsync", "rename"):
+            real = getattr(os, function)
+
+            def note(*args, function=function, real=real):
+                names = [
+                    os.readlink(f"/proc/self/fd/{each}")
+                    if isinstance(each, int)
+                    else os.fspath(each)
+                    for each in args
+                ]
+                calls.append((function, *map(os.path.basename, names)))
+                return real(*args)
+
+            self.enter_context(mock.patch.object(os, function, note))
+        path = self.folder / "above" / name
+        self.agent.save(path)
+        agent_file = "x" if name == "x.keras" else "agent"
+        folder = "above" if name == "x.keras" else "x"
+        renamed = calls.index(
+            ("rename", f"{agent_file}.tmp.keras", f"{agent_file}.keras")
+        )
+        self.assertIn(("fsync", f"{agent_file}.tmp.keras"), calls[:renamed])
+        self.assertIn(("fsync", folder), calls[renamed:])
+        self.assertIn(("fsync", self.folder.name), calls)  # holds "above"
+
+    @parameterized.parameters(False, True)
+    def test_checkpoints_of_a_run_are_left_alone(self, include_replay):
+        agent = small_agent.make(counting_env.ID)
+        run = {"checkpoint_dir": self.folder, "checkpoint_every": 10}
+        fit(agent, 10, **run)
+        before = files(self.folder)
+        with self.assertRaisesRegex(
+            ValueError, "without the checkpoints of a run.*agent.keras"
+        ):
+            agent.save(self.folder, include_replay=include_replay)
+        self.assertEqual(files(self.folder), before)
+        agent.save(self.folder / "agent.keras")
+        agent = tfsac.load(self.folder)
+        fit(agent, 10, epochs=2, **run)
+        self.assertEqual(agent.env_steps, 20)
 
     @parameterized.parameters("x.keras", "x")
     def test_overwrite_false(self, name):

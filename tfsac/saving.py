@@ -2,17 +2,18 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
-import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import tensorflow as tf
 
-from tfsac import export_trainable, keras_file
-from tfsac.checkpoint import Checkpoint, Checkpoints
+from tfsac import export_trainable, files, keras_file, replay_files
+from tfsac.checkpoint import Checkpoint, Checkpoints, is_run
 from tfsac.env_json import env_from_json, env_to_json
 from tfsac.spaces_json import space_from_dict, space_to_dict
 
@@ -33,6 +34,7 @@ _FROM_KERAS = (
     AttributeError,
     LookupError,
     NotImplementedError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -47,8 +49,9 @@ def save(
 ) -> None:
     """Writes a `.keras` file, or `agent.keras` and `replay/` in a directory.
 
-    Files are written under another name and renamed, so that a save that fails
-    leaves what was there.
+    Each file is written under another name, synced and renamed. Transitions
+    are saved under a name that tells which `agent.keras` they belong to, and
+    before it: renaming that takes both from the old save to the new, at once.
 
     Args:
         agent: What to save.
@@ -59,47 +62,100 @@ def save(
 
     Raises:
         FileExistsError: If `path` exists and `overwrite` is false.
-        ValueError: If the replay buffer should go into a `.keras` file.
+        ValueError: If the replay buffer should go into a `.keras` file, or the
+            directory holds the checkpoints of a run.
     """
+    to = pathlib.Path(path)
     is_file = path.endswith(".keras")
     if is_file and include_replay:
         raise ValueError(
             "Expected a directory to save the replay buffer in. Received: "
             f"path={path!r}, a single file, with include_replay=True."
         )
-    if not overwrite and tf.io.gfile.exists(path):
+    if not overwrite and to.exists():
         raise FileExistsError(
             "Expected a path that does not exist yet, since overwrite=False. "
             f"Received: path={path!r}, which exists."
         )
+    if is_run(to):
+        raise ValueError(
+            "Expected a directory without the checkpoints of a run, since "
+            f"these are what tfsac.load would load. Received: path={path!r}. "
+            f"Pass another one, or a file: {str(to / _AGENT)!r}."
+        )
+    folder = to.parent if is_file else to
+    files.make_directory(folder)
+    files.sync_above(folder)
     if is_file:
-        with _replacing(path) as aside:
+        with files.replacing(to) as aside:
             keras.Model.save(agent, aside, **kwargs)
-        return
-
-    # Only what is ours is replaced: others may keep their logs beside it.
-    root = pathlib.Path(path)
-    with _replacing(str(root / _AGENT)) as aside:
-        keras.Model.save(agent, aside, **kwargs)
-        if include_replay:  # which replaces an earlier one at once, too
-            agent.replay.save(root / _REPLAY)
-    if not include_replay and (root / _REPLAY).exists():
-        shutil.rmtree(root / _REPLAY)
+        files.sync_directory(folder)
+    else:
+        _save_directory(agent, to, include_replay, kwargs)
 
 
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """Gives a path to write to, and renames that to `path` if all goes well."""
-    folder, name = os.path.split(path)
-    aside = os.path.join(folder, f".new.{name}")
-    if folder:
-        tf.io.gfile.makedirs(folder)
+def _save_directory(
+    agent: "Agent",
+    root: pathlib.Path,
+    include_replay: bool,
+    options: dict[str, Any],
+) -> None:
+    """Replaces only what is ours: others may keep their logs beside it."""
+    replay = root / _REPLAY
+    before, name = _replay_names(replay), None
     try:
-        yield aside
-        tf.io.gfile.rename(aside, path, overwrite=True)
-    finally:
-        if tf.io.gfile.exists(aside):
-            tf.io.gfile.remove(aside)
+        with files.replacing(root / _AGENT) as aside:
+            keras.Model.save(agent, aside, **options)
+            if include_replay:
+                name = _replay_name(aside)
+                agent.replay.save(replay, name)
+                files.sync_directory(root)
+    except BaseException:
+        with contextlib.suppress(tf.errors.OpError):
+            _remove_replay(replay, _replay_names(replay) - before)
+        raise
+    files.sync_directory(root)
+    _remove_replay(replay, before - {name})
+
+
+def _replay_name(agent_file: pathlib.Path) -> str:
+    """The name of the transitions that belong to an agent's file."""
+    with agent_file.open("rb") as file:
+        return f"agent-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def _replay_names(replay: pathlib.Path) -> set[str]:
+    """Names of saves of ours; "replay" is one of before they told the agent."""
+    found = [*replay.glob("agent-*.index"), *replay.glob("replay.index")]
+    return {path.stem for path in found}
+
+
+def _remove_replay(replay: pathlib.Path, names: Iterable[str]) -> None:
+    """Removes saves of the replay buffer, and a folder that is empty then."""
+    if not replay.is_dir():
+        return
+    for name in names:
+        files.remove(replay / f"{name}.index")
+    replay_files.remove_unnamed(replay)
+    with contextlib.suppress(OSError):
+        replay.rmdir()
+
+
+def _restore_replay(agent: "Agent", root: pathlib.Path) -> None:
+    """Gives a loaded agent its transitions, if they were saved with it."""
+    replay = root / _REPLAY
+    names = _replay_names(replay)
+    if not names:
+        return
+    name = _replay_name(root / _AGENT)
+    if name not in names and names != {"replay"}:
+        warnings.warn(
+            f"{replay} holds the transitions of another save than "
+            f"{root / _AGENT}; they are left out.",
+            stacklevel=3,
+        )
+    else:
+        agent.replay.restore(replay, name if name in names else "replay")
 
 
 def agent_config(agent: "Agent") -> dict[str, Any]:
@@ -201,8 +257,8 @@ def load(
             f"exported agent saved. Received: {str(path)!r}."
         )
     agent = _load_agent(file, env, custom_objects)
-    if (root / _REPLAY).is_dir():
-        agent.replay.restore(str(root / _REPLAY))
+    if root.is_dir():
+        _restore_replay(agent, root)
     return agent
 
 
