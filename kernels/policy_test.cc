@@ -1,5 +1,5 @@
 // Tests of the policy's core, without TensorFlow; README.md says how to run
-// them. tests/acting_test.py compares it with the policy in Python.
+// them. tests/kernel_policy_test.py compares it with the policy in Python.
 
 #include "policy.h"
 
