@@ -211,23 +211,54 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
         self.assertIn(f"from step {steps:,}", output)
         self.assertEqual(self.history()[-1], steps + 5)
 
-    def test_interrupt_of_processes_too_as_a_terminal_sends_it(self):
+    @parameterized.parameters((signal.SIGINT, 130), (signal.SIGTERM, 143))
+    def test_a_signal_to_processes_too(self, number, exit_code):
+        """As a terminal sends Ctrl-C, and systemd and Slurm send SIGTERM."""
         options = ["--num-envs", 2, "--async-envs", "--env-timeout", 60]
         arguments = ["--steps", 50_000, "--out", self.out, *options, *SMALL]
         process = start("train", "Pendulum-v1", *arguments, new_group=True)
         for line in process.stdout:
             if "Epoch" in line:
                 break
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         output, errors = process.communicate(timeout=300)
-        self.assertEqual(process.returncode, 130, msg=errors)
+        self.assertEqual(process.returncode, exit_code, msg=errors)
         self.assertNotIn("Traceback", errors)
+        self.assertIn("To go on, give the same command again", output)
         [steps] = self.history()
         self.assertIn(f"{steps:,} of 50,000 steps are saved", output)
         deadline = time.monotonic() + 30  # which their server may take to end
         while left := living(process.pid):
             self.assertLess(time.monotonic(), deadline, msg=left)
             time.sleep(0.05)
+
+    def test_a_signal_matters_more_than_the_environment_that_it_ended(self):
+        """One that handles it by itself, and is gone before the step is."""
+        (self.folder / "mortal.py").write_text(
+            textwrap.dedent("""
+                import os, signal
+                import gymnasium
+                from gymnasium.envs.classic_control import PendulumEnv
+
+                class Mortal(PendulumEnv):
+                    steps = 0
+
+                    def step(self, action):
+                        self.steps += 1
+                        if self.steps == 20:
+                            os.kill(os.getpid(), signal.SIGTERM)
+                            raise OSError("it is gone")
+                        return super().step(action)
+
+                gymnasium.register("Mortal-v0", Mortal, max_episode_steps=200)
+            """)
+        )
+        code, output, errors = self.train(
+            "mortal:Mortal-v0", 500, *SMALL, PYTHONPATH=str(self.folder)
+        )
+        self.assertEqual(code, 143, msg=errors)
+        self.assertIn("19 of 500 steps are saved", output)
+        self.assertIn("To go on, give the same command again", output)
 
     def test_interrupt_twice_stops_at_once(self):
         process = start(

@@ -6,12 +6,14 @@ import dataclasses
 import importlib
 import inspect
 import io
+import multiprocessing
 import os
 import pathlib
 import re
 import signal
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing import forkserver
 from types import FrameType
 from typing import Any
 
@@ -19,6 +21,7 @@ import gymnasium
 
 from tfsac.agent import Agent
 from tfsac.config import AgentConfig
+from tfsac.env import EnvError
 from tfsac.sac_agent import SAC
 from tfsac.saving import load_run
 from tfsac.sql_agent import SoftQLearning
@@ -69,6 +72,14 @@ def train(args: argparse.Namespace) -> bool:
     holds a run already, however it ended, the same command goes on with it, up
     to N transitions in all. Ctrl-C and SIGTERM stop it after the step, saved.
     """
+    try:
+        return _train(args)
+    finally:
+        if args.async_envs:
+            _end_processes()
+
+
+def _train(args: argparse.Namespace) -> bool:
     given = vars(args)
     # Not type[Agent]: algorithms take the same arguments, which it does not.
     agent_class: Any = ALGORITHMS[given.get("algorithm", _DEFAULT)]
@@ -121,21 +132,34 @@ def import_module_of(env: str) -> None:
 
 
 def _processes(env: str, num_envs: int) -> gymnasium.vector.VectorEnv:
-    """Makes environments in processes of their own, deaf to Ctrl-C.
+    """Makes environments in processes of their own, deaf to what stops a run.
 
-    A terminal sends it to all of them, and the step is to be finished.
+    A terminal sends Ctrl-C to all of them, as systemd and Slurm send SIGTERM,
+    and the step is to be finished.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = [signal.signal(s, signal.SIG_IGN) for s in _Interrupt.SIGNALS]
     try:
-        return gymnasium.make_vec(
-            env,
-            num_envs,
-            vectorization_mode="async",
-            # Its server inherits that, and has it for those that come later.
-            vector_kwargs={"context": "forkserver"},
-        )
+        # It inherits that, and has it for all that it starts, later ones too.
+        forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(_Interrupt.SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+    return gymnasium.make_vec(
+        env,
+        num_envs,
+        vectorization_mode="async",
+        vector_kwargs={"context": "forkserver"},
+    )
+
+
+def _end_processes() -> None:
+    """Ends those of environments.
+
+    Python would send them SIGTERM, and wait for ever.
+    """
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()
 
 
 def _require_same_run(agent: Agent, given: dict[str, Any]) -> None:
@@ -181,12 +205,16 @@ def _fit(
     ]
     with interrupt:
         for epochs, steps_per_epoch in plan:
-            agent.fit(
-                epochs=epochs,
-                steps_per_epoch=steps_per_epoch,
-                callbacks=callbacks,
-                **options,
-            )
+            try:
+                agent.fit(
+                    epochs=epochs,
+                    steps_per_epoch=steps_per_epoch,
+                    callbacks=callbacks,
+                    **options,
+                )
+            except EnvError:  # and saved; the signal may have been to it, too
+                if interrupt.received is None:
+                    raise
             if interrupt.received is not None:
                 break
     return interrupt.received
