@@ -1,6 +1,7 @@
 #ifndef TFSAC_KERNELS_MLP_ATTRIBUTES_H_
 #define TFSAC_KERNELS_MLP_ATTRIBUTES_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -9,6 +10,33 @@
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace tfsac {
+
+// Whether the lists of MlpGradient have the lengths that its attributes say.
+// TensorFlow asks when it builds a graph; who calls the op at once asks the
+// kernel.
+template <typename Context>
+absl::Status CheckCounts(Context* context) {
+  std::vector<bool> wanted_inputs;
+  bool wants_weights;
+  int num_inputs, num_layers, num_hidden, num_wanted, num_weights;
+  TF_RETURN_IF_ERROR(context->GetAttr("wanted_inputs", &wanted_inputs));
+  TF_RETURN_IF_ERROR(context->GetAttr("wants_weights", &wants_weights));
+  TF_RETURN_IF_ERROR(context->GetAttr("M", &num_inputs));
+  TF_RETURN_IF_ERROR(context->GetAttr("L", &num_layers));
+  TF_RETURN_IF_ERROR(context->GetAttr("H", &num_hidden));
+  TF_RETURN_IF_ERROR(context->GetAttr("W", &num_wanted));
+  TF_RETURN_IF_ERROR(context->GetAttr("G", &num_weights));
+  if (static_cast<int>(wanted_inputs.size()) == num_inputs &&
+      std::count(wanted_inputs.begin(), wanted_inputs.end(), true) ==
+          num_wanted &&
+      num_hidden == num_layers - 1 &&
+      num_weights == (wants_weights ? 2 * num_layers : 0)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "expected a wanted_inputs of M flags, W of them true, H = L - 1, and "
+      "G = 2 L for wants_weights, else 0");
+}
 
 // Reads the attributes of Mlp or MlpGradient.
 inline absl::Status GetAttributes(tensorflow::OpKernelConstruction* context,
@@ -21,6 +49,7 @@ inline absl::Status GetAttributes(tensorflow::OpKernelConstruction* context,
   TF_RETURN_IF_ERROR(context->GetAttr("M", &call->num_inputs));
   TF_RETURN_IF_ERROR(context->GetAttr("L", &call->num_layers));
   if (!is_gradient) return absl::OkStatus();
+  TF_RETURN_IF_ERROR(CheckCounts(context));
   std::vector<bool> wanted_inputs;
   TF_RETURN_IF_ERROR(context->GetAttr("wanted_inputs", &wanted_inputs));
   if (wanted_inputs.size() > 64) {

@@ -1,10 +1,10 @@
 // The ops of dense layers: names, documentation, shapes. The kernels are in
 // mlp_kernels.cc, and for XLA in mlp_xla.cc.
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "mlp_attributes.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
 
@@ -67,23 +67,11 @@ absl::Status MlpShape(InferenceContext* c) {
 absl::Status MlpGradientShape(InferenceContext* c) {
   MlpShapes shapes;
   TF_RETURN_IF_ERROR(GetShapes(c, &shapes));
+  TF_RETURN_IF_ERROR(CheckCounts(c));
   std::vector<bool> wanted_inputs;
   bool wants_weights;
-  int num_hidden, num_wanted, num_weights;
   TF_RETURN_IF_ERROR(c->GetAttr("wanted_inputs", &wanted_inputs));
   TF_RETURN_IF_ERROR(c->GetAttr("wants_weights", &wants_weights));
-  TF_RETURN_IF_ERROR(c->GetAttr("H", &num_hidden));
-  TF_RETURN_IF_ERROR(c->GetAttr("W", &num_wanted));
-  TF_RETURN_IF_ERROR(c->GetAttr("G", &num_weights));
-  if (static_cast<int>(wanted_inputs.size()) != shapes.num_inputs ||
-      std::count(wanted_inputs.begin(), wanted_inputs.end(), true) !=
-          num_wanted ||
-      num_hidden != shapes.num_layers - 1 ||
-      num_weights != (wants_weights ? 2 * shapes.num_layers : 0)) {
-    return absl::InvalidArgumentError(
-        "expected a wanted_inputs of M flags, W of them true, H = L - 1, and "
-        "G = 2 L for wants_weights, else 0");
-  }
   for (int i = 0; i < shapes.num_layers; ++i) {
     ShapeHandle unused;
     TF_RETURN_IF_ERROR(

@@ -232,6 +232,30 @@ class DenseStackTest(MlpTestCase):
                 (gradient,) = problem.gradients([0])(*arrays)
             tape.gradient(gradient, arrays[0])
 
+    @parameterized.parameters(
+        {"W": 2}, {"W": 0}, {"G": 5}, {"G": 0}, {"wanted_inputs": [True, False]}
+    )
+    def test_counts_that_disagree_are_refused(self, **wrong):
+        """As the op's user, not TensorFlow, is to blame."""
+        problem = Problem(2, 8, [5], [16, 3], "relu")
+        x, *rest = problem.arrays()
+        given = {
+            "inputs": [x],
+            "kernels": rest[:2],
+            "hidden": [tf.zeros([2, 8, 16])],
+            "output_gradient": problem.output_gradient,
+            "wanted_inputs": [True],
+            "wants_weights": True,
+            "W": 1,
+            "G": 4,
+        }
+        call = ops.kernels().tfsac_mlp_gradient
+        self.assertLen(call(**given).weight_gradients, 4)
+        with self.assertRaisesRegex(
+            tf.errors.InvalidArgumentError, "wanted_inputs of M flags"
+        ):
+            call(**given | wrong)
+
     def test_each_op_is_documented(self):
         for name in ("tfsac_mlp", "tfsac_mlp_gradient"):
             self.assertGreater(len(getattr(ops.kernels(), name).__doc__), 400)
