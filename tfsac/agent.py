@@ -346,8 +346,11 @@ class Agent(EnvTrainer):
         # Keras' store has keys, but does not iterate over them.
         own = {name: store[name] for name in {*store.keys()} - {*counters}}
         super().load_own_variables(own)
-        self.progress.env_steps = int(counters["env_steps"])
-        self.progress.pending_steps = int(counters["pending_steps"])
+        env_steps = int(counters["env_steps"])
+        self.progress.env_steps = env_steps
+        self.progress.answered_steps = env_steps - int(
+            counters["pending_steps"]
+        )
         self.progress.explored = int(counters["acting_noise"])
         self.policy.predicted = int(counters["predict_noise"])
         self.learning_noise.counter.assign(counters["learning_noise"])

@@ -1,4 +1,4 @@
-"""Keras batches: one call of the train step each, run and reported."""
+"""Keras batches: one call of the train step each, run, counted, reported."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from tfsac.epoch import Epoch
 from tfsac.not_finite import not_finite
 from tfsac.spaces import all_finite
+from tfsac.transition import Transition
 
 if TYPE_CHECKING:
     from tfsac.trainer import EnvTrainer
@@ -21,7 +22,8 @@ __all__ = ["Batches"]
 class Batches:
     """The batches of an epoch: the environment and the step take turns.
 
-    As a context manager it sees to it that no call is left running.
+    As a context manager it sees to it that no call is left running, and that
+    the counts are those of what was done, wherever an interrupt comes.
 
     Args:
         agent: Explores and learns.
@@ -42,6 +44,11 @@ class Batches:
         self._listeners = list(filter(_hears_of_batches, callbacks))
         self._has_begun_to_learn = False
         self._metrics: Mapping[str, float] = {}
+        # What counts go by if something fails between a deed and its count.
+        self._surplus = agent.replay.inserted - agent.env_steps
+        self._storing = 0
+        self._updates = int(agent.optimizer.iterations)
+        self._due: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -52,11 +59,19 @@ class Batches:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        pass
+        if error is not None:
+            self._settle()
 
     def explore(self, observation: np.ndarray) -> np.ndarray:
         """Actions to learn from, for rows `[E, O]`; finite ones."""
         return self._finite(self._agent.explore(observation))
+
+    def store(self, transitions: Transition) -> None:
+        """Inserts transitions into the replay buffer, and counts them."""
+        self._storing = len(transitions.reward)
+        self._agent.replay.insert(transitions)
+        self._progress.env_steps += self._storing
+        self._storing = 0
 
     def are_due(self) -> bool:
         """Whether there are transitions for another call."""
@@ -81,6 +96,7 @@ class Batches:
     def _begin(self) -> None:
         for callback in self._listeners:
             callback.on_train_batch_begin(self._epoch.calls, logs={})
+        self._due = self._progress.answered_steps + self._transitions
 
     def _can_learn(self) -> bool:
         # A replay buffer never shrinks: once is enough.
@@ -88,11 +104,24 @@ class Batches:
             self._has_begun_to_learn = self._agent.can_learn
         return self._has_begun_to_learn
 
-    def _answer(self) -> None:
-        self._progress.pending_steps -= self._transitions
+    def _answer(self, updates: int) -> None:
+        if self._due is not None:
+            self._progress.answered_steps = self._due
+        self._updates += updates
+        self._due = None
+
+    def _settle(self) -> None:
+        """Counts what was done, and not counted any more."""
+        stored = self._agent.replay.inserted - self._surplus
+        missing = stored - self._progress.env_steps
+        self._progress.env_steps += min(max(0, missing), self._storing)
+        per_call = self._agent.config.updates_per_call
+        updates = int(self._agent.optimizer.iterations)
+        if updates >= self._updates + per_call:
+            self._answer(per_call)
 
     def _end(self, metrics: Mapping[str, float]) -> None:
-        self._answer()
+        self._answer(self._agent.config.updates_per_call if metrics else 0)
         self._metrics = metrics
         self._epoch.learned.add(metrics.values())
         if self._listeners:

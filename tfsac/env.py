@@ -108,10 +108,11 @@ class EnvStream:
             EnvError: If an environment fails.
         """
         self._rows = None
-        self._rows, self._ended = self._envs.reset(seed), None
+        rows, self._ended = self._envs.reset(seed), None
         self.episodes = []
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
+        self._rows = rows  # last: an interrupt leaves what is not running
 
     @property
     def is_running(self) -> bool:
@@ -160,9 +161,9 @@ class EnvStream:
         observation = self.observation
         self._rows = None  # until the step is over, in which much can happen
         result = self._envs.step(given)
-        self._rows = result.observation
         self._ended = None if self._envs.resets_itself else result.ended
         self._count(result)
+        self._rows = result.observation
         transitions = Transition(
             observation,
             np.array(action, np.float32).reshape(self.num_envs, -1),

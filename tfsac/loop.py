@@ -150,9 +150,7 @@ def _epoch(
             is_cut = progress.env_steps + len(transitions.reward) >= due
             if is_cut:
                 transitions = _cut(transitions)
-            agent.replay.insert(transitions)
-            progress.env_steps += len(transitions.reward)
-            progress.pending_steps += len(transitions.reward)
+            batches.store(transitions)
             for episode in stream.episodes:
                 epoch.episodes.add((episode.episode_return, episode.length))
             epoch.env_restarts += stream.take_count()

@@ -59,11 +59,11 @@ class OverlappedBatches(Batches):
         traceback: TracebackType | None,
     ) -> None:
         self._thread.shutdown()  # which waits for the call in flight
+        # If something else failed nobody is told of the call, yet it counts.
+        super().__exit__(kind, error, traceback)
         call = self._in_flight
-        # Something else failed: nobody is told of the call, yet it counts.
         if call is not None and call.exception() is not error:
             call.result()  # raises, if it failed too
-            self._answer()
 
     def explore(self, observation: np.ndarray) -> np.ndarray:
         """Actions to learn from, by weights that nobody changes meanwhile."""

@@ -37,13 +37,18 @@ class Progress:
 
     Attributes:
         env_steps: Transitions so far.
-        pending_steps: Those among them that no update has answered yet.
+        answered_steps: Those among them that updates have answered.
         explored: How often the policy has explored: its place in the noise.
     """
 
     env_steps: int = 0
-    pending_steps: int = 0
+    answered_steps: int = 0
     explored: int = 0
+
+    @property
+    def pending_steps(self) -> int:
+        """Transitions that no update has answered yet."""
+        return self.env_steps - self.answered_steps
 
 
 class EnvTrainer(keras.Model):
