@@ -1,5 +1,6 @@
 """Each way an environment can fail, in worker i at step t: the promise."""
 
+import contextlib
 import itertools
 import multiprocessing
 import pathlib
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import small_agent
 import tensorflow as tf
+import wandering_env
 from absl.testing import parameterized
 from counting_env import CountingEnv
 from failing_env import FAULTS, ID, IN_PROCESS
@@ -23,6 +25,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from small_agent import fit
 
 import tfsac
+from tfsac.env import EnvStream
 
 TIMEOUT = 2.0
 WORKERS = 2
@@ -168,28 +171,93 @@ class FaultsTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(fit(agent, 30, **run).history["env_restarts"], [1])
         self.check_gap(agent, 30)
 
-    def test_a_reset_that_fails_at_a_checkpoint(self):
+    @contextlib.contextmanager
+    def failing_reset(self, number):
+        """Has that reset fail, and nothing else."""
         reset, count = CountingEnv.reset, itertools.count(1)
 
         def fail_once(*args, **kwargs):
-            if next(count) == 2:
+            if next(count) == number:
                 raise OSError("the cable is loose")
             return reset(*args, **kwargs)
 
-        agent = small_agent.make(counting_env.ID)
         with (
             mock.patch.object(CountingEnv, "reset", fail_once),
             self.assertWarnsRegex(UserWarning, "cable.*number 1 of at most 1"),
         ):
+            yield
+
+    @parameterized.parameters(1, 2)  # the first one, that of a checkpoint
+    def test_a_reset_that_fails(self, number):
+        agent = small_agent.make(counting_env.ID)
+        with self.failing_reset(number):
             history = fit(
                 agent,
                 30,
-                checkpoint_dir=self.get_temp_dir(),
+                checkpoint_dir=tempfile.mkdtemp(dir=self.get_temp_dir()),
                 checkpoint_every=5,
                 max_env_restarts=1,
             ).history
         self.assertEqual(history["env_restarts"], [1])
         self.check_gap(agent, 30)
+
+    def test_a_reset_that_fails_when_the_run_goes_on(self):
+        run = {"checkpoint_dir": tempfile.mkdtemp(dir=self.get_temp_dir())}
+        run |= {"max_env_restarts": 1}
+        fit(small_agent.make(counting_env.ID), 30, **run)
+        agent = small_agent.make(counting_env.ID)
+        with self.failing_reset(1):
+            history = fit(agent, 30, epochs=2, **run).history
+        self.assertEqual(history["env_restarts"], [0, 1])
+        self.check_gap(agent, 60)
+
+    @parameterized.parameters(None, 7, 9)  # before the second, between the two
+    def test_killed_amid_failures_it_is_the_same_run(self, kill):
+        whole = self.failing_run([4, 8, 8], [])
+        killed = self.failing_run([4, 8, 8], [kill] if kill else [])
+        self.assertLen(set(whole[1]), 3)
+        self.assertEqual(killed[1][-2:], whole[1][-2:])
+        self.assertEmpty(small_agent.changed(whole[0], killed[0]))
+
+    def failing_run(self, failures, kills):
+        """Fails before these steps; returns the weights, and the new seeds."""
+        folder = tempfile.mkdtemp(dir=self.get_temp_dir())
+        failures, kills, seeds = [*failures], [*kills], []
+        step, restart = EnvStream.step, EnvStream.restart
+
+        def fail(stream, action):
+            if failures and agent.env_steps == failures[0]:
+                failures.pop(0)
+                raise tfsac.EnvError("the cable is loose")
+            if kills and agent.env_steps == kills[0]:
+                kills.pop(0)
+                failures[:0] = [8, 8][len(failures) :]  # they come again
+                raise KeyboardInterrupt
+            return step(stream, action)
+
+        def note(stream, seed):
+            seeds.append(seed)
+            restart(stream, seed)
+
+        with (
+            mock.patch.object(EnvStream, "step", fail),
+            mock.patch.object(EnvStream, "restart", note),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", UserWarning)
+            while True:
+                agent = small_agent.make(wandering_env.ID)
+                try:
+                    fit(
+                        agent,
+                        20,
+                        checkpoint_dir=folder,
+                        checkpoint_every=6,
+                        max_env_restarts=3,
+                    )
+                except KeyboardInterrupt:
+                    continue
+                return small_agent.state(agent), seeds
 
     def test_the_same_seed_goes_on_in_the_same_way(self):
         weights = []

@@ -203,7 +203,6 @@ class Checkpoints:
             if checkpoint.env_steps > agent.env_steps:
                 checkpoint.restore_replay(agent)
                 agent.load_weights(checkpoint.agent_file)
-                agent.restart_episodes()
             return checkpoint
 
         return self.newest(restore)

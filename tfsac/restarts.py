@@ -37,6 +37,7 @@ class Restarting:
         self._allowed = allowed
         self._count = 0
         self._told = 0
+        self._failures = 0, 0  # the step, and how many there were at it
 
     @property
     def observation(self) -> np.ndarray:
@@ -85,13 +86,23 @@ class Restarting:
                 f"{self._count} of at most {self._allowed}.",
                 stacklevel=3,
             )
-            words = [self._agent.seed, self._agent.env_steps, self._count]
-            sequence = np.random.SeedSequence(words)
             try:
-                self._stream.restart(int(sequence.generate_state(1)[0]))
+                self._stream.restart(self._next_seed())
                 return
             except EnvError as next_error:
                 error = next_error
         if self._allowed:
             error.add_note(f"After {self._allowed} restarts, the most allowed.")
         raise error
+
+    def _next_seed(self) -> int:
+        """Another one after each failure, also of those at one step.
+
+        Failures before the last checkpoint do not count: no checkpoint tells
+        of them.
+        """
+        step, count = self._failures
+        now = self._agent.env_steps
+        self._failures = now, count + 1 if step == now else 1
+        words = np.random.SeedSequence([self._agent.seed, *self._failures])
+        return int(words.generate_state(1)[0])

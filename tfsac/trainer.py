@@ -238,7 +238,7 @@ class EnvTrainer(keras.Model):
             self.attach(env)
         stream = self._training_stream(env_timeout)
         restarting = Restarting(stream, self, max_env_restarts)
-        checkpoints, resumed = None, None
+        checkpoints, resumed, before = None, None, self.env_steps
         if checkpoint_dir is not None:
             checkpoints = Checkpoints(checkpoint_dir, checkpoint_every)
             resumed = checkpoints.resume(self)
@@ -246,8 +246,8 @@ class EnvTrainer(keras.Model):
         if resumed is not None:
             first = resumed.content["epoch"]["number"]
         self._require_memory((epochs - first) * steps_per_epoch)
-        if not stream.is_running:
-            self.restart_episodes()
+        if self.env_steps != before or not stream.is_running:
+            restarting.restart_episodes()
         validate = None
         if validation_episodes:
             target = self._evaluation_env(validation_env)
