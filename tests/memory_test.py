@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from small_agent import fit
 
+import tfsac
 from tfsac import memory
 
 GB = 2**30
@@ -95,6 +96,36 @@ class RequireTest(tf.test.TestCase):
                 MemoryError, "(?s)replay buffer.*available.*replay_capacity"
             ):
                 self.fit(**run)
+
+    def test_a_run_that_goes_on_is_refused_before_it_is_restored(self):
+        """On a smaller machine than that where it began."""
+        folder = self.get_temp_dir()
+        agent = self.fit(60, left=60, checkpoint_dir=folder)
+        size = agent.replay.layout.row_dtype().itemsize
+        agent = small_agent.make(counting_env.ID, replay_capacity=100)
+        rows = rf"up to (60|100) of {size} bytes.*GB that are available"
+        for epochs, left in ((1, 59), (2, 99)):
+            with (
+                mock.patch.object(
+                    memory, "available", return_value=left * size
+                ),
+                self.assertRaisesRegex(MemoryError, f"(?s){rows}"),
+            ):
+                fit(agent, 60, epochs=epochs, checkpoint_dir=folder)
+            self.assertEmpty(agent.replay)
+
+    def test_an_agent_is_refused_before_its_rows_are_loaded(self):
+        folder = self.get_temp_dir()
+        agent = self.fit(60, left=60)
+        agent.save(folder, include_replay=True)
+        size = agent.replay.layout.row_dtype().itemsize
+        with mock.patch.object(memory, "available", lambda: 60 * size):
+            self.assertLen(tfsac.load(folder).replay, 60)
+        with (
+            mock.patch.object(memory, "available", lambda: 59 * size),
+            self.assertRaisesRegex(MemoryError, "the 60 transitions.*saved in"),
+        ):
+            tfsac.load(folder)
 
     def test_what_is_there_already_is_not_counted(self):
         agent = self.fit(60, left=100)

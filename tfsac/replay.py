@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfsac import ops
+from tfsac import memory, ops, replay_files
 from tfsac.replay_layout import Layout
 from tfsac.replay_twin import TensorStorage
 from tfsac.transition import MAX_SIZE, Transition
@@ -191,7 +191,15 @@ class ReplayBuffer:
             tf.errors.DataLossError: If a file is damaged or of another kind.
             tf.errors.InvalidArgumentError: If the layout or the capacity
                 differs.
+            MemoryError: If the machine has not the memory for them.
         """
+        rows = min(replay_files.saved_rows(directory, name), self.capacity)
+        row = self.layout.row_dtype().itemsize
+        memory.require(
+            rows * row,
+            f"the {rows:,} transitions that were saved in "
+            f"{os.fspath(directory)}, {row} bytes each, in the replay buffer",
+        )
         self._storage.restore(os.fspath(directory), name)
 
 

@@ -5,6 +5,7 @@ it. Errors are TensorFlow's, and name the file.
 """
 
 import contextlib
+import os
 import pathlib
 import struct
 import zlib
@@ -191,6 +192,21 @@ def read(
         rows[np.arange(begin, end) % capacity] = payload
         saved[root, begin, end] = crc
     return state, rows, saved
+
+
+def saved_rows(directory: str | os.PathLike[str], index: str) -> int:
+    """Returns how many rows a save holds, as the header of its index says.
+
+    0 if that cannot be read, which whoever restores them will tell of.
+    """
+    path = pathlib.Path(directory) / (index + _INDEX_SUFFIX)
+    try:
+        with files.opened(path) as (file, size):
+            fields = _read_header(file, path, size, _INDEX_HEADER, _INDEX_MAGIC)
+    except tf.errors.OpError:
+        return 0
+    state = State(*fields[5:9])
+    return min(state.inserted, state.capacity)
 
 
 def _check_layout(

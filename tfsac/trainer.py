@@ -239,13 +239,15 @@ class EnvTrainer(keras.Model):
         stream = self._training_stream(env_timeout)
         restarting = Restarting(stream, self, max_env_restarts)
         checkpoints, resumed, before = None, None, self.env_steps
+        to_come = (epochs - initial_epoch) * steps_per_epoch
         if checkpoint_dir is not None:
             checkpoints = Checkpoints(checkpoint_dir, checkpoint_every)
+            self._require_memory(to_come)  # with what is restored
             resumed = checkpoints.resume(self)
-        first = initial_epoch
         if resumed is not None:
             first = resumed.content["epoch"]["number"]
-        self._require_memory((epochs - first) * steps_per_epoch)
+            to_come = (epochs - first) * steps_per_epoch
+        self._require_memory(len(self.replay) + to_come)
         if self.env_steps != before or not stream.is_running:
             restarting.restart_episodes()
         validate = None
@@ -273,13 +275,13 @@ class EnvTrainer(keras.Model):
         )
 
     def _require_memory(self, transitions: int) -> None:
-        """Refuses to begin what the replay buffer could not hold."""
-        room = self.config.replay_capacity - len(self.replay)
+        """Refuses to begin what the replay buffer could not hold at the end."""
+        at_end = min(transitions, self.config.replay_capacity)
         row = self.replay.layout.row_dtype().itemsize
         memory.require(
-            min(transitions, room) * row,
-            f"the transitions of this run, {row} bytes each, in the replay "
-            "buffer",
+            (at_end - len(self.replay)) * row,
+            f"the transitions of this run, up to {at_end:,} of {row} bytes "
+            "each, in the replay buffer",
         )
 
     def attach(self, env: EnvLike) -> EnvStream:
