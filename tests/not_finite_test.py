@@ -4,6 +4,7 @@ import math
 import tempfile
 from unittest import mock
 
+import keras
 import numpy as np
 import small_agent
 import tensorflow as tf
@@ -71,6 +72,28 @@ class NotFiniteTest(parameterized.TestCase, tf.test.TestCase):
         ):
             fit(agent, 20)
         self.assertEqual(agent.env_steps, 20)
+
+    def test_what_ends_the_run_first(self):
+        """Keras' own callback for this, which only asks to stop."""
+        agent = small_agent.make(wandering_env.ID)
+        insert = agent.replay.insert
+
+        def poison(transitions):
+            reward = np.full_like(transitions.reward, np.nan)
+            insert(transitions._replace(reward=reward))
+
+        run = {**RUN, "callbacks": [keras.callbacks.TerminateOnNaN()]}
+        with self.assertRaisesRegex(
+            tfsac.NotFiniteError, "NaN or inf"
+        ) as error:
+            fit(agent, 20, checkpoint_dir=self.folder)
+            with mock.patch.object(agent.replay, "insert", poison):
+                fit(agent, **run, checkpoint_dir=self.folder, epochs=3)
+        [note] = error.exception.__notes__
+        self.assertIn("not-finite.npz has the batches", note)
+        with np.load(f"{self.folder}/not-finite.npz") as batches:
+            self.assertTrue(np.isnan(batches["reward"]).any())
+        self.assert_finite(tfsac.load(self.folder))
 
     def test_they_are_never_saved(self):
         agent = small_agent.make(wandering_env.ID)

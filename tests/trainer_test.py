@@ -145,6 +145,28 @@ class EvaluationTest(tf.test.TestCase):
         self.assertNotIn("val_episode_return", history.history)
         self.assertLen(begun, 1)
 
+    def test_who_asks_to_stop_does_not_wait_for_all_episodes(self):
+        agent = small_agent.make(counting_env.ID)
+        env, steps = CountingEnv(), []
+        take = env.step
+
+        def ask(action):
+            steps.append(action)
+            if len(steps) == 3:
+                agent.stop_training = True
+            return take(action)
+
+        env.step = ask
+        history = fit(
+            agent, 10, epochs=9, validation_env=env, validation_episodes=50
+        ).history
+        self.assertAllEqual(history["val_episode_return"], [np.nan])
+        self.assertLen(steps, 3)
+        # It asks for no more than that, and of nobody else.
+        self.assertTrue(
+            np.isfinite(agent.evaluate(episodes=2)["episode_return"])
+        )
+
     def test_known_returns(self):
         """The policy that always takes the middle of the box."""
         actor = small_agent.ConstantActor([0.0, 0.0], [-1.0, -1.0])

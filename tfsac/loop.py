@@ -4,9 +4,10 @@ It knows environments, replay, checkpoints and Keras' callbacks, and nothing of
 the algorithm: an agent is what can `explore` and `update`.
 """
 
+import contextlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -52,7 +53,8 @@ def fit(
         initial_epoch: Epoch to start at.
         callbacks: Keras callbacks.
         verbose: As in Keras.
-        validate: Returns `val_episode_return`; `None` leaves it out.
+        validate: Returns `val_episode_return`, NaN if told to stop; `None`
+            leaves it out.
         checkpoints: Takes those of this run; `None` writes none.
         resumed: What the agent goes on from; `None` if it begins.
 
@@ -74,7 +76,8 @@ def fit(
     agent.stop_training = False
     agent._initial_epoch = None
     callback_list.on_train_begin()
-    epoch = _first_epoch(agent, initial_epoch, resumed, callback_list.callbacks)
+    heard = callback_list.callbacks
+    epoch = _first_epoch(agent, initial_epoch, resumed, heard)
     logs: dict[str, Any] = {}
     while epoch.number < epochs and not agent.stop_training:
         callback_list.on_epoch_begin(epoch.number)
@@ -83,32 +86,50 @@ def fit(
             # this one already.
             agent.load_weights(resumed.agent_file)
         end = epoch.start + steps_per_epoch
-        try:
-            logs = _epoch(
-                agent, stream, epoch, end, callback_list.callbacks, checkpoints
-            )
+        with _reporting(checkpoints), _saving(checkpoints, agent, epoch, heard):
+            logs = _epoch(agent, stream, epoch, end, heard, checkpoints)
             if validate is not None:
                 callback_list.on_test_begin()
                 # Who asked to stop amid the epoch does not wait for this.
                 value = math.nan if agent.stop_training else validate()
                 logs["val_episode_return"] = value
                 callback_list.on_test_end({"episode_return": value})
-        except EnvError:
-            if checkpoints is not None:  # what was learned until now is good
-                checkpoints.save(agent, epoch, callback_list.callbacks)
-            raise
-        except NotFiniteError as error:
-            if checkpoints is not None:
-                checkpoints.report(error)
-            raise
         callback_list.on_epoch_end(epoch.number, logs)
         end = min(end, agent.env_steps)  # less where it was told to stop
         epoch = Epoch(epoch.number + 1, end, agent.METRICS)
     callback_list.on_train_end(logs)
     if checkpoints is not None and logs:
-        checkpoints.save(agent, epoch, callback_list.callbacks)
+        with _reporting(checkpoints):  # after TerminateOnNaN there is need
+            checkpoints.save(agent, epoch, heard)
         stream.restart_episodes()
     return agent.history
+
+
+@contextlib.contextmanager
+def _reporting(checkpoints: Checkpoints | None) -> Iterator[None]:
+    """Keeps the batches of a training that came to NaN."""
+    try:
+        yield
+    except NotFiniteError as error:
+        if checkpoints is not None:
+            checkpoints.report(error)
+        raise
+
+
+@contextlib.contextmanager
+def _saving(
+    checkpoints: Checkpoints | None,
+    agent: "EnvTrainer",
+    epoch: Epoch,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Iterator[None]:
+    """Saves what was learned until environments failed: it is good."""
+    try:
+        yield
+    except EnvError:
+        if checkpoints is not None:
+            checkpoints.save(agent, epoch, callbacks)
+        raise
 
 
 def _first_epoch(

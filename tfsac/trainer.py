@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from tfsac.checked_env import describe
 from tfsac.checkpoint import Checkpoints
 from tfsac.config import AgentConfig
 from tfsac.env import EnvLike, EnvStream, recipe
-from tfsac.evaluation import evaluate
+from tfsac.evaluation import Act, Evaluation, evaluate
 from tfsac.replay import ReplayBuffer
 from tfsac.restarts import Restarting
 from tfsac.spaces import check_same_spaces
@@ -49,6 +50,10 @@ class Progress:
     def pending_steps(self) -> int:
         """Transitions that no update has answered yet."""
         return self.env_steps - self.answered_steps
+
+
+class _ToldToStop(Exception):
+    """Ends a validation."""
 
 
 class EnvTrainer(keras.Model):
@@ -252,15 +257,7 @@ class EnvTrainer(keras.Model):
             restarting.restart_episodes()
         validate = None
         if validation_episodes:
-            target = self._evaluation_env(validation_env)
-            if validation_env is not None:
-                self._connect(target, 1).close()  # it fails now, if at all
-
-            def validate() -> float:
-                return self.evaluate(target, validation_episodes, self.seed)[
-                    "episode_return"
-                ]
-
+            validate = self._validation(validation_env, validation_episodes)
         return loop.fit(
             self,
             restarting,
@@ -273,6 +270,28 @@ class EnvTrainer(keras.Model):
             checkpoints=checkpoints,
             resumed=resumed,
         )
+
+    def _validation(
+        self, env: EnvLike | None, episodes: int
+    ) -> Callable[[], float]:
+        """Returns what evaluates, until somebody asks to stop."""
+        target = self._evaluation_env(env)
+        if env is not None:
+            self._connect(target, 1).close()  # it fails now, if at all
+
+        def act(rows: np.ndarray) -> np.ndarray:
+            if self.stop_training:
+                raise _ToldToStop
+            return self.policy.act(rows, None)
+
+        def validate() -> float:
+            try:
+                found = self._evaluate(target, act, episodes, self.seed)
+            except _ToldToStop:
+                return math.nan
+            return float(np.mean(found.returns))
+
+        return validate
 
     def _require_memory(self, transitions: int) -> None:
         """Refuses to begin what the replay buffer could not hold at the end."""
@@ -367,19 +386,20 @@ class EnvTrainer(keras.Model):
             noise = None if deterministic else (int(seed), next(counter))
             return self.policy.act(rows, noise)
 
-        returns, lengths = evaluate(
-            self._evaluation_env(env),
-            act,
-            episodes,
-            seed,
-            (self.observation_space, self.action_space),
-        )
+        target = self._evaluation_env(env)
+        returns, lengths = self._evaluate(target, act, episodes, seed)
         result = {
             "episode_return": float(np.mean(returns)),
             "episode_return_std": float(np.std(returns)),
             "episode_length": float(np.mean(lengths)),
         }
         return result if return_dict else list(result.values())
+
+    def _evaluate(
+        self, env: EnvLike, act: Act, episodes: int, seed: int
+    ) -> Evaluation:
+        spaces = self.observation_space, self.action_space
+        return evaluate(env, act, episodes, seed, spaces)
 
     def _evaluation_env(self, env: EnvLike | None) -> EnvLike:
         if env is None:
