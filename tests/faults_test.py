@@ -27,19 +27,21 @@ from small_agent import fit
 import tfsac
 from tfsac.env import EnvStream
 
-TIMEOUT = 2.0
+TIMEOUT = 2.0  # also what docs/reliability.md says of those that end
+# A machine that runs other tests meanwhile may take so much longer.
+BUSY_SECONDS = 10.0
 WORKERS = 2
 # Each fault in some worker at some step, and in each at each.
 SOME = [(f, i % WORKERS, 1 + i % 3) for i, f in enumerate(FAULTS)]
 ALL = [*itertools.product(FAULTS, range(WORKERS), (1, 2, 7))]
 
 
-def make_workers(num_envs=WORKERS, **kwargs):
+def make_workers(num_envs=WORKERS, context="forkserver", **kwargs):
     return gymnasium.make_vec(
         ID,
         num_envs,
         vectorization_mode="async",
-        vector_kwargs={"context": "forkserver"},
+        vector_kwargs={"context": context},
         **kwargs,
     )
 
@@ -90,17 +92,23 @@ class FaultsTest(parameterized.TestCase, tf.test.TestCase):
     def test_the_promise_anywhere(self, fault, worker, at):
         self.check_promise(fault, worker, at)
 
-    def check_promise(self, fault, worker, at):
+    @parameterized.parameters("raise", "sigkill", "sigstop")
+    def test_the_promise_in_the_default_context(self, fault):
+        """As `gymnasium.make_vec` starts processes if nobody says how."""
+        self.check_promise(fault, 0, 3, context=None)
+
+    def check_promise(self, fault, worker, at, **kwargs):
         """Named within the time, fresh ones once, then an error; no gap."""
-        env = self.make(fault=fault, worker=worker, at=at, times=2)
+        env = self.make(fault=fault, worker=worker, at=at, times=2, **kwargs)
         agent = small_agent.make(env)
         said = f"(?s)'Failing-v0', in step .*{FAULTS[fault][1]}"
-        started = time.monotonic()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with self.assertRaisesRegex(tfsac.EnvError, said) as raised:
                 fit(agent, 99, env_timeout=TIMEOUT, max_env_restarts=1)
-        self.assertLess(time.monotonic() - started, 60)
+        # The environment writes there when it fails.
+        seconds = time.time() - self.log.stat().st_mtime
+        self.assertLess(seconds, TIMEOUT + BUSY_SECONDS)
         self.assertIn("After 1 restarts", raised.exception.__notes__[0])
         [told] = [str(w.message) for w in caught if "fresh" in str(w.message)]
         self.assertRegex(told, f"{said}.*number 1 of at most 1")
@@ -120,6 +128,19 @@ class FaultsTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(agent.pending_steps, 0)
         self.check_gap(agent, 119)
         agent._stream.close()
+
+    @parameterized.parameters("sigkill", "hang", "nan")
+    def test_the_agent_is_saved(self, fault):
+        folder = tempfile.mkdtemp(dir=self.get_temp_dir())
+        agent = small_agent.make(self.make(fault=fault, at=9))
+        with self.assertRaises(tfsac.EnvError):
+            fit(agent, 99, checkpoint_dir=folder, env_timeout=TIMEOUT)
+        self.assertGreater(agent.env_steps, 10)
+        loaded = tfsac.load(folder)
+        self.assertEqual(loaded.env_steps, agent.env_steps)
+        self.check_gap(loaded, agent.env_steps)
+        states = map(small_agent.state, (agent, loaded))
+        self.assertEmpty(small_agent.changed(*states))
 
     @parameterized.product(fault=IN_PROCESS, num_envs=[1, 3])
     def test_in_this_process(self, fault, num_envs):

@@ -60,7 +60,10 @@ class Workers:
         processes = self._env.processes
         if isinstance(error, EOFError | OSError | queue.Empty):
             sentinels = [process.sentinel for process in processes]
-            connection.wait(sentinels, _GRACE_SECONDS)
+            ended = connection.wait(sentinels, _GRACE_SECONDS)
+            for process in processes:
+                if process.sentinel in ended:
+                    process.join()  # its files are closed before it has ended
         failed = [
             f"sub-environment {i} {how}"
             for i in range(len(processes))
