@@ -1,35 +1,45 @@
 """Damaged files of each kind that the library reads.
 
-Half of the damage is found by checksums. The other half has them made right
-afterwards, as somebody would who means harm.
+Half of the damage is found by checksums, where the file has some: what is
+accepted nevertheless has to be what was saved. The other half has them made
+right afterwards, and may be something else.
 """
 
 import hashlib
 import json
 import pathlib
 import shutil
-import struct
 import sys
 import tempfile
-import zipfile
-import zlib
+from collections.abc import Callable
 
 import gymnasium
 import keras
 import numpy as np
+import tensorflow as tf
+from fuzz_damage import (
+    damage,
+    damage_json,
+    forge_archive,
+    forge_checkpoint,
+    forge_index,
+    forge_segment,
+    pick,
+)
 
 import tfsac
 from tfsac import checkpoint
 from tfsac import manifest as manifests
+from tfsac.serving.savedmodel import SavedModel
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "tests"))
 from replay_reference import make_buffer, numbered  # noqa: E402
-from small_agent import SampledEnv, fit, make  # noqa: E402
+from small_agent import SampledEnv, fit, make, state  # noqa: E402
 
-INTEGERS = (0, 1, 2**15, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
-JUNK = (None, True, 0, -1, 2**31, 2**62, 1e308, float("nan"), "", "x" * 9_999)
-INDEX_HEADER, SEGMENT_HEADER = 80, 64  # kernels/README.md
 CLEAR_EVERY = 200
+SPACE = gymnasium.spaces.Box(-1, 1, (3,))
+RUN = {"steps_per_epoch": 20, "checkpoint_every": 10}
+ROWS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
 
 class Files:
@@ -39,34 +49,40 @@ class Files:
         self._folder = tempfile.TemporaryDirectory()
         self._root = pathlib.Path(self._folder.name)
         self._count = 0
-        good = self._root / "good"
-        spaces = gymnasium.spaces.Box(-1, 1, (3,))
-        stopping = keras.callbacks.EarlyStopping(
-            "q_mean", mode="max", restore_best_weights=True
-        )
-        fit(
-            make(SampledEnv(spaces), replay_capacity=64),
-            20,
-            checkpoint_dir=good / "run",
-            checkpoint_every=10,
-            callbacks=[stopping],
-        )
-        make((spaces, gymnasium.spaces.Box(-2, 2, (1,)))).save(
-            good / "agent" / "agent.keras"
-        )
+        self._good = good = self._root / "good"
+        agent = make(SampledEnv(SPACE), replay_capacity=64)
+        fit(agent, checkpoint_dir=good / "run", callbacks=[stopping()], **RUN)
+        agent.save(good / "agent" / "agent.keras")
+        exported = agent.export(str(good / "trainable"), "trainable")
+        model = tf.saved_model.load(exported)
+        (good / "saved").mkdir()
+        model.signatures["save"](path=tf.constant(f"{good}/saved/agent"))
+        agent.export(str(good / "model"))
         buffer = make_buffer("kernels", 9, 3, 2)
         buffer.insert(numbered(0, 13))
         buffer.save(good / "replay")
-        self._good = good
+        self._agent = agent
         self._buffers = {
             backend: make_buffer(backend, 9, 3, 2)
             for backend in ("kernels", "twin")
         }
+        # How likely, how to damage it, how to load it.
         self._targets = {
-            "agent.keras": (self._agent, 0.15),
-            "a run's checkpoints": (self._run, 0.15),
-            "replay buffer, kernels": (self._replay("kernels"), 0.35),
-            "replay buffer, twin": (self._replay("twin"), 0.35),
+            "agent.keras": (0.1, self._damage_agent, load_agent),
+            "a run, loaded": (0.15, self._damage_run, load_run),
+            "a run, resumed": (0.1, self._damage_run, self._resume),
+            "replay buffer, kernels": self._replay("kernels"),
+            "replay buffer, twin": self._replay("twin"),
+            "what an exported agent saved": (
+                0.1,
+                self._damage_saved,
+                lambda folder: digest(tfsac.load(folder / "agent")),
+            ),
+            "SavedModel": (0.15, self._damage_model, serve),
+        }
+        self._expected = {
+            name: self._of_good(name, load)
+            for name, (_, _, load) in self._targets.items()
         }
 
     def run(self, rng: np.random.Generator) -> tuple[str, str]:
@@ -75,41 +91,69 @@ class Files:
         if self._count % CLEAR_EVERY == 0:
             keras.backend.clear_session()
         names = list(self._targets)
-        odds = [self._targets[name][1] for name in names]
+        odds = [self._targets[name][0] for name in names]
         name = names[int(rng.choice(len(names), p=odds))]
         folder = self._root / "damaged"
         is_forged = bool(rng.integers(2))
-        load = self._targets[name][0](rng, folder, is_forged)
-        if is_forged:
-            name += ", checksums right"
+        _, harm, load = self._targets[name]
+        harm(rng, folder, is_forged)
         try:
-            load()
+            found = load(folder)
         except Exception as error:
-            return name, type(error).__name__
+            outcome = type(error).__name__
+        else:
+            is_same = is_forged or found in self._expected[name]
+            outcome = "accepted" if is_same else "accepted but different"
         finally:
             shutil.rmtree(folder)
-        return name, "accepted"
+        return name + ", checksums right" * is_forged, outcome
 
-    def _agent(self, rng, folder, is_forged):
+    def _of_good(
+        self, name: str, load: Callable[[pathlib.Path], str]
+    ) -> set[str]:
+        """What may be loaded: of a run, also the checkpoint before."""
+        folder = self._root / "whole"
+        harm = self._targets[name][1]
+        harm(None, folder, False)
+        found = {load(folder)}
+        if name == "a run, loaded":
+            newest(folder).unlink()
+            found.add(load(folder))
+        shutil.rmtree(folder)
+        return found
+
+    def _resume(self, folder):
+        # One agent for all: what it goes on from decides all that it does.
+        self._agent.progress.env_steps = 0
+        fit(self._agent, checkpoint_dir=folder, callbacks=[stopping()], **RUN)
+        return digest(self._agent)
+
+    def _damage_agent(self, rng, folder, is_forged):
         shutil.copytree(self._good / "agent", folder)
         path = folder / "agent.keras"
         if is_forged:
             forge_archive(rng, path)
         else:
-            path.write_bytes(damage(rng, path.read_bytes()))
-        return lambda: tfsac.load(path)
+            spoil(rng, path)
 
-    def _run(self, rng, folder, is_forged):
+    def _damage_saved(self, rng, folder, is_forged):
+        shutil.copytree(self._good / "saved", folder)
+        if is_forged:
+            forge_checkpoint(rng, folder / "agent")
+        else:
+            spoil_some(rng, folder, "agent.*")
+
+    def _damage_model(self, rng, folder, is_forged):
+        shutil.copytree(self._good / "model" / "1", folder)
+        # Of its files only the variables have checksums that are looked at.
+        spoil_some(rng, folder, "**/*.pb" if is_forged else "variables/*")
+
+    def _damage_run(self, rng, folder, is_forged):
         shutil.copytree(self._good / "run", folder)
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        newest = max(
-            int(path.stem.split("-")[1]) for path in folder.glob("*.json")
-        )
-        path = pick(rng, paths)
         if not is_forged:
-            path.write_bytes(damage(rng, path.read_bytes()))
-            return lambda: tfsac.load(folder)
-        manifest = folder / f"checkpoint-{newest}.json"
+            spoil_some(rng, folder, "**/*")
+            return
+        manifest = newest(folder)
         content = json.loads(manifest.read_text())["content"]
         name = pick(rng, ["manifest", *content["files"]])
         if name == "manifest":
@@ -121,7 +165,7 @@ class Files:
             elif path.suffix == ".index":
                 forge_index(rng, path)
             else:
-                path.write_bytes(damage(rng, path.read_bytes()))
+                spoil(rng, path)
             data = path.read_bytes()
             content["files"][name] = {
                 "bytes": len(data),
@@ -129,122 +173,87 @@ class Files:
             }
         manifest.write_bytes(manifests.encode(content))
 
-        def resume():
-            tfsac.load(folder)
-            # Which also reads what callbacks remember.
-            use = checkpoint.Checkpoints(folder).newest
-            use(lambda c: c.restore_callbacks([]))
-
-        return resume
-
     def _replay(self, backend):
-        def case(rng, folder, is_forged):
+        def damage_replay(rng, folder, is_forged):
             shutil.copytree(self._good / "replay", folder)
             [index] = folder.glob("*.index")
             [segment] = folder.glob("*.segment")
             if not is_forged:
-                path = pick(rng, [index, segment])
-                path.write_bytes(damage(rng, path.read_bytes()))
+                spoil_some(rng, folder, "*")
             elif rng.integers(2):
                 forge_index(rng, index)
             else:
                 forge_segment(rng, segment, index)
-            return lambda: self._buffers[backend].restore(folder)
 
-        return case
+        def load(folder):
+            buffer = self._buffers[backend]
+            buffer.restore(folder)
+            return digest_of(buffer.inserted, *buffer.sample(2, 20))
 
-
-def forge_archive(rng: np.random.Generator, path: pathlib.Path) -> None:
-    """Damages a member of an archive, whose checksums are right again."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    name = pick(rng, list(members))
-    if name.endswith(".json") and rng.random() < 0.8:
-        content = damage_json(rng, json.loads(members[name]))
-        members[name] = json.dumps(content).encode()
-    else:
-        members[name] = damage(rng, members[name])
-    if rng.random() < 0.1:
-        members[pick(rng, ["../x", "/x", "a/../../x", "x"])] = b"1"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+        return 0.2, damage_replay, load
 
 
-def forge_index(rng: np.random.Generator, path: pathlib.Path) -> None:
-    """Damages an index, whose checksums are right again."""
-    data = bytearray(damage(rng, path.read_bytes()))
-    if len(data) >= INDEX_HEADER:
-        struct.pack_into("<I", data, 72, zlib.crc32(data[INDEX_HEADER:]))
-        struct.pack_into("<I", data, 76, zlib.crc32(data[:76]))
-    path.write_bytes(data)
+def load_agent(folder: pathlib.Path) -> str:
+    """Loads the agent of a folder that has no checkpoints."""
+    return digest(tfsac.load(folder / "agent.keras"))
 
 
-def forge_segment(
-    rng: np.random.Generator, path: pathlib.Path, index: pathlib.Path
-) -> None:
-    """Damages a segment, whose checksums are right again, here and there."""
-    data = bytearray(damage(rng, path.read_bytes()))
-    path.unlink()
-    checksum = zlib.crc32(data[SEGMENT_HEADER:])
-    if len(data) >= SEGMENT_HEADER:
-        struct.pack_into("<I", data, 56, checksum)
-        struct.pack_into("<I", data, 60, zlib.crc32(data[:60]))
-    stem = path.stem.rpartition("-")[0]
-    path.with_name(f"{stem}-{checksum:08x}.segment").write_bytes(data)
-    other = bytearray(index.read_bytes())
-    struct.pack_into("<I", other, INDEX_HEADER, checksum)
-    struct.pack_into("<I", other, 72, zlib.crc32(other[INDEX_HEADER:]))
-    struct.pack_into("<I", other, 76, zlib.crc32(other[:76]))
-    index.write_bytes(other)
+def load_run(folder: pathlib.Path) -> str:
+    """Loads a run's newest checkpoint, with what callbacks remember."""
+    found = digest(tfsac.load(folder))
+    callbacks = [stopping()]
+    use = checkpoint.Checkpoints(folder).newest
+    use(lambda c: c.restore_callbacks(callbacks))
+    return found
 
 
-def damage(rng: np.random.Generator, good: bytes) -> bytes:
-    """Flips, cuts, repeats or replaces a part."""
-    data, kind = bytearray(good), rng.integers(6)
-    at = int(rng.integers(max(1, len(data))))
-    if rng.random() < 0.3:  # where headers are
-        at %= 128
-    if kind == 0:
-        for _ in range(int(rng.choice([1, 1, 2, 8]))):
-            data[at % len(data)] ^= 1 << int(rng.integers(8))
-            at = int(rng.integers(len(data)))
-    elif kind == 1:
-        del data[at:]
-    elif kind == 2:
-        size = pick(rng, [4, 8])
-        number = pick(rng, INTEGERS) % 2 ** (8 * size)
-        data[at : at + size] = number.to_bytes(size, "little")
-    elif kind == 3:
-        data[at : at + 64] = rng.bytes(int(rng.integers(1, 64)))
-    elif kind == 4:
-        data[at:at] = data[: int(rng.integers(1, 200))]
-    else:
-        data[at : at + int(rng.integers(1, 200))] = b""
-    return bytes(data)
+def serve(folder: pathlib.Path) -> str:
+    """Loads a model as `tfsac serve` does, and acts."""
+    model = SavedModel(str(folder))
+    try:
+        return digest_of(*model.signatures["serving_default"]([ROWS]))
+    finally:
+        model.close()
 
 
-def damage_json(rng: np.random.Generator, content):
-    """Replaces, removes or repeats something at any depth."""
-    if not isinstance(content, dict | list) or not content:
-        return pick(rng, [*JUNK, [], {}, [content] * 3, {"a": content}])
-    if rng.random() < 0.05:
-        return pick(rng, [*JUNK, [], {}])
-    keys = list(content) if isinstance(content, dict) else range(len(content))
-    key = pick(rng, keys)
-    changed = content.copy()
-    how = rng.random()
-    if how < 0.1:
-        del changed[key]
-    elif how < 0.15 and isinstance(changed, dict):
-        changed[pick(rng, ["x", "../x", *keys])] = changed[key]
-    elif isinstance(changed[key], int) and how < 0.6:
-        changed[key] = pick(rng, [-1, 0, 2, *INTEGERS])
-    else:
-        changed[key] = damage_json(rng, changed[key])
-    return changed
+def stopping() -> keras.callbacks.Callback:
+    """A callback that remembers weights."""
+    return keras.callbacks.EarlyStopping(
+        "q_mean", mode="max", restore_best_weights=True
+    )
 
 
-def pick(rng: np.random.Generator, options):
-    """One of them."""
-    return options[int(rng.integers(len(options)))]
+def newest(folder: pathlib.Path) -> pathlib.Path:
+    """The newest manifest of a run."""
+    return max(folder.glob("*.json"), key=lambda p: int(p.stem.split("-")[1]))
+
+
+def digest(agent: tfsac.SAC) -> str:
+    """A digest of all that decides what an agent does next."""
+    rows = agent.replay.sample(2, 20) if len(agent.replay) else ()
+    settings = agent.config, agent.seed, agent.num_envs, agent.progress
+    noise = agent.learning_noise.counter.numpy()
+    return digest_of(repr(settings), noise, *state(agent).values(), *rows)
+
+
+def digest_of(*values) -> str:
+    """A digest of anything that NumPy takes."""
+    found = hashlib.sha256()
+    for value in values:
+        array = np.asarray(value)
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def spoil(rng: np.random.Generator | None, path: pathlib.Path) -> None:
+    """Damages a file; without `rng` it stays as it is."""
+    if rng is not None:
+        path.write_bytes(damage(rng, path.read_bytes()))
+
+
+def spoil_some(rng, folder: pathlib.Path, pattern: str) -> None:
+    """Damages one of the files that a pattern finds."""
+    if rng is not None:
+        paths = sorted(p for p in folder.glob(pattern) if p.is_file())
+        spoil(rng, pick(rng, paths))
