@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -508,6 +509,24 @@ class CommandTest(serving_server.ServingTestCase):
 
 
 class DefaultsTest(tf.test.TestCase):
+    def test_documented_containers(self):
+        """Their arguments are options, and their ports and paths are ours."""
+        from tfsac import SAC, cli
+
+        text = (
+            pathlib.Path(__file__).parents[1] / "docs/serving.md"
+        ).read_text()
+        entry = json.loads(re.search(r"ENTRYPOINT (\[.*\])", text)[1])
+        self.assertEqual(entry[0], "tfsac")
+        args = re.search(r"args: \[(/.*)\]", text)[1].split(", ")
+        parsed = cli._parser(SAC).parse_args([*entry[1:], *args])
+        self.assertEqual(parsed.host, "0.0.0.0")
+        for port in (parsed.rest_port, parsed.grpc_port):
+            self.assertIn(f"containerPort: {port}", text)
+            self.assertIn(f"-p {port}:{port}", text)
+        for path in ("/healthz", "/v1/models/pendulum"):
+            self.assertIn(f"httpGet: {{path: {path}, port: 8501}}", text)
+
     def test_it_listens_to_this_machine_alone(self):
         from tfsac import SAC, cli
 

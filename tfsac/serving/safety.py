@@ -9,8 +9,8 @@ that one which is not known is refused.
 import itertools
 from collections.abc import Iterable
 
-from tensorflow.core.framework import graph_pb2, node_def_pb2
-from tensorflow.python.framework import op_def_registry
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2, node_def_pb2, op_def_pb2
 
 __all__ = ["unsafe_ops"]
 
@@ -53,17 +53,28 @@ def unsafe_ops(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> list[str]:
     """
     functions = {f.signature.name for f in graph.library.function}
     ops = _ops_of(graph, outputs) - functions
-    return sorted(op for op in ops if not _is_safe(op))
+    return sorted(ops - {op.name for op in _definitions(ops) if _is_safe(op)})
 
 
-def _is_safe(op: str) -> bool:
-    definition = op_def_registry.get(op)
-    if definition is None or op in _HARMFUL or "Dataset" in op:
+def _definitions(ops: Iterable[str]) -> Iterable[op_def_pb2.OpDef]:
+    """TensorFlow's own; of those that it does not know, none."""
+    # What describes a graph describes its ops, so this is a graph of them all.
+    graph = graph_pb2.GraphDef()
+    for op in ops:
+        graph.node.add(name=op, op=op)
+    described = tf.compat.v1.train.export_meta_graph(
+        graph_def=graph, graph=tf.Graph()
+    )
+    return described.meta_info_def.stripped_op_list.op
+
+
+def _is_safe(op: op_def_pb2.OpDef) -> bool:
+    if op.name in _HARMFUL or "Dataset" in op.name:
         return False
-    if definition.is_stateful:
-        return op in _HARMLESS
+    if op.is_stateful:
+        return op.name in _HARMLESS
     # Of TensorFlow 1's variables, those that write take a reference.
-    return not any(argument.is_ref for argument in definition.input_arg)
+    return not any(argument.is_ref for argument in op.input_arg)
 
 
 def _ops_of(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> set[str]:
