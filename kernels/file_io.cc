@@ -101,8 +101,8 @@ Status MakeDirectory(const std::string& directory) {
       stat(directory.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
   if (!exists) return error;
   // Who made it may not have synced its name; who may not read the directory
-  // above, cannot.
-  SyncDirectory(Parent(directory));
+  // above, or where the system cannot, does without.
+  static_cast<void>(SyncDirectory(Parent(directory)));
   return {};
 }
 
