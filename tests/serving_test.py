@@ -22,6 +22,7 @@ import serving_server
 import small_agent
 import tensorflow as tf
 import tools
+from absl.testing import parameterized
 from gymnasium import spaces
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
@@ -34,6 +35,7 @@ from tfsac.serving import (
     models,
     server,
 )
+from tfsac.serving.errors import ServingError
 from tfsac.serving.intake import Limits
 from tfsac.serving.savedmodel import SavedModel
 
@@ -307,7 +309,7 @@ class PagesTest(serving_server.ServingTestCase):
         self.assertIn("<tr><td>INVALID_ARGUMENT</td><td>1</td></tr>", used)
 
 
-class LoadingTest(serving_server.ServingTestCase):
+class LoadingTest(parameterized.TestCase, serving_server.ServingTestCase):
     def test_signatures_that_do_more_than_compute_are_not_served(self):
         module = tf.Module()
         module.value = tf.Variable(1.0)
@@ -385,6 +387,31 @@ class LoadingTest(serving_server.ServingTestCase):
         double = model.signatures["serving_default"]
         self.assertAllEqual(double([np.float32([1, 2])])[0], [2, 4])
         model.close()
+
+    @parameterized.named_parameters(
+        ("writes", lambda path: tf.io.write_file(path, "owned")),
+        (
+            "prints",
+            lambda path: tf.print("owned", output_stream=f"file://{path}"),
+        ),
+    )
+    def test_a_model_that_runs_more_when_it_is_loaded_is_refused(self, act):
+        canary = self.folder / "canary"
+        graph = tf.Graph()
+        with graph.as_default(), tf.compat.v1.Session() as session:
+            x = tf.compat.v1.placeholder(tf.float32, [None], "x")
+            builder = tf.compat.v1.saved_model.Builder(str(self.folder / "1"))
+            predict = tf.compat.v1.saved_model.predict_signature_def
+            builder.add_meta_graph_and_variables(
+                session,
+                ["serve"],
+                {"serving_default": predict({"x": x}, {"y": 2 * x})},
+                main_op=act(str(canary)),
+            )
+            builder.save()
+        with self.assertRaisesRegex(ServingError, "WriteFile|PrintV2"):
+            SavedModel(str(self.folder / "1"))
+        self.assertFalse(canary.exists())
 
     def test_a_trainable_model_only_acts(self):
         """Clients change no weights of it, and read and write no files."""

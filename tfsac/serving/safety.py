@@ -1,9 +1,10 @@
-"""Which signatures clients may run: those that only compute.
+"""Which signatures clients may run, and which models are loaded.
 
 A signature that a client runs with inputs of its own must not name files, run
-Python, or change what others are answered. TensorFlow says of each op whether
-it has a state; of those that have one only the ops below are let through, so
-that one which is not known is refused.
+Python, or change what others are answered: it only computes. To load a model
+runs ops of its own too, which may set its variables and tables besides.
+TensorFlow says of each op whether it has a state; of those that have one only
+the ops below are let through, so that one which is not known is refused.
 """
 
 import itertools
@@ -11,8 +12,9 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2, op_def_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
-__all__ = ["unsafe_ops"]
+__all__ = ["unsafe_loading_ops", "unsafe_ops"]
 
 # Ops with a state that they only read, that is a call's own, or is chance.
 _HARMLESS = frozenset(
@@ -30,6 +32,14 @@ _HARMLESS = frozenset(
     ParameterizedTruncatedNormal RandomGamma RandomPoisson RandomPoissonV2
     RandomShuffle Multinomial StatelessRandomGetAlg
     CudnnRNN CudnnRNNV2 CudnnRNNV3
+    """.split()
+)
+# Ops by which a model that is loaded gets the values of its files.
+_LOADING = frozenset(
+    """
+    RestoreV2 Assign AssignVariableOp InitializeTable InitializeTableV2
+    InitializeTableFromTextFile InitializeTableFromTextFileV2
+    LookupTableImport LookupTableImportV2
     """.split()
 )
 # Ops that have no state, and yet read files or run Python.
@@ -51,9 +61,30 @@ def unsafe_ops(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> list[str]:
     Returns:
         Their names, sorted; none if the signature only computes.
     """
+    return sorted(_unsafe(graph, outputs))
+
+
+def unsafe_loading_ops(model: meta_graph_pb2.MetaGraphDef) -> list[str]:
+    """The ops because of which a model is not loaded.
+
+    Args:
+        model: What is in its file, of which nothing has run.
+
+    Returns:
+        Their names, sorted; none if loading it sets its variables and tables.
+    """
+    names = [model.saver_def.restore_op_name]
+    for key in ("saved_model_main_op", "legacy_init_op"):
+        names += model.collection_def[key].node_list.value
+    initial = model.signature_def["__saved_model_init_op"].outputs.values()
+    names += [info.name for info in initial]
+    return sorted(_unsafe(model.graph_def, filter(None, names)) - _LOADING)
+
+
+def _unsafe(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> set[str]:
     functions = {f.signature.name for f in graph.library.function}
     ops = _ops_of(graph, outputs) - functions
-    return sorted(ops - {op.name for op in _definitions(ops) if _is_safe(op)})
+    return ops - {op.name for op in _definitions(ops) if _is_safe(op)}
 
 
 def _definitions(ops: Iterable[str]) -> Iterable[op_def_pb2.OpDef]:

@@ -13,7 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.core.protobuf import (
+    config_pb2,
+    meta_graph_pb2,
+    saved_model_pb2,
+)
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfsac.serving import proto_tensors, safety
@@ -131,6 +135,7 @@ class SavedModel:
 
     Raises:
         tf.errors.OpError: If it cannot be loaded or warmed up.
+        ServingError: If loading it would do more than that.
         OSError: If there is none.
     """
 
@@ -197,6 +202,15 @@ class SavedModel:
 def _load(
     session: tf.compat.v1.Session, folder: str
 ) -> meta_graph_pb2.MetaGraphDef:
+    content = (pathlib.Path(folder) / "saved_model.pb").read_bytes()
+    for meta_graph in saved_model_pb2.SavedModel.FromString(
+        content
+    ).meta_graphs:
+        if unsafe := safety.unsafe_loading_ops(meta_graph):
+            raise ServingError(
+                "Expected a model that is loaded by setting its variables and "
+                f"tables. Received: one that runs {unsafe}, in {folder}."
+            )
     # It tells at each call, at the level of warnings, of newer ways to load.
     logger = tf.get_logger()
     level = logger.level
