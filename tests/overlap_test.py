@@ -59,9 +59,8 @@ def in_sequence(agent, steps, epochs=1):
             agent.actor.set_weights(now)
             agent.replay.insert(transitions)
             progress.env_steps += len(transitions.reward)
-            progress.pending_steps += len(transitions.reward)
             while progress.pending_steps >= agent.config.train_every:
-                progress.pending_steps -= agent.config.train_every
+                progress.answered_steps += agent.config.train_every
                 if agent.can_learn:
                     before_the_last_call = agent.actor.get_weights()
                     losses.append(agent.update()["loss"])
