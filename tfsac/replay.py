@@ -193,7 +193,7 @@ class ReplayBuffer:
                 differs.
             MemoryError: If the machine has not the memory for them.
         """
-        rows = min(replay_files.saved_rows(directory, name), self.capacity)
+        rows = replay_files.saved_rows(directory, name, self.layout)
         row = self.layout.row_dtype().itemsize
         memory.require(
             rows * row,

@@ -194,19 +194,25 @@ def read(
     return state, rows, saved
 
 
-def saved_rows(directory: str | os.PathLike[str], index: str) -> int:
-    """Returns how many rows a save holds, as the header of its index says.
+def saved_rows(
+    directory: str | os.PathLike[str], index: str, layout: Layout
+) -> int:
+    """Returns how many rows a save may hold, before any are read.
 
-    0 if that cannot be read, which whoever restores them will tell of.
+    As many as the header of its index says, but no more than there are bytes
+    for. 0 if that cannot be read, which whoever restores them will tell of.
     """
-    path = pathlib.Path(directory) / (index + _INDEX_SUFFIX)
+    root = pathlib.Path(directory)
+    path = root / (index + _INDEX_SUFFIX)
     try:
         with files.opened(path) as (file, size):
             fields = _read_header(file, path, size, _INDEX_HEADER, _INDEX_MAGIC)
     except tf.errors.OpError:
         return 0
     state = State(*fields[5:9])
-    return min(state.inserted, state.capacity)
+    size = sum(segment.stat().st_size for segment in root.glob("*.segment"))
+    stored = size // layout.row_dtype().itemsize
+    return min(state.inserted, state.capacity, stored)
 
 
 def _check_layout(
