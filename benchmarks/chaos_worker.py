@@ -4,10 +4,11 @@
 
 Each side goes on as its documentation says, from the newest checkpoint that
 loads. It prints `checkpoint unreadable` for each that does not, `ready` when it
-learns (its step is compiled by then), and at its end a line of JSON: digests of
-what the run came to, and its weights.
+has learned for the first time (its step is compiled by then), and at its end a
+line of JSON: digests of what the run came to, and its weights.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -47,9 +48,7 @@ def tfsac(
         )
     agent = tfsac.SAC(env, config, seed=0, num_envs=environments)
     ready = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: (
-            logs and print("ready", flush=True)
-        )
+        on_train_batch_end=lambda batch, logs: logs and tell_ready()
     )
     history = agent.fit(
         epochs=3,
@@ -123,9 +122,21 @@ def peer(algorithm, folder: pathlib.Path, **parameters):
             buffer_size=STEPS,  # else a million rows are written each time
             **parameters,
         )
-    print("ready", flush=True)
+    train = model.train
+
+    def train_and_tell(*args, **kwargs) -> None:
+        train(*args, **kwargs)
+        tell_ready()
+
+    model.train = train_and_tell
     model.learn(STEPS - model.num_timesteps, saving, reset_num_timesteps=False)
     return model
+
+
+@functools.cache
+def tell_ready() -> None:
+    """Says, once, that it learns."""
+    print("ready", flush=True)
 
 
 def report_peer(model, weights: list[np.ndarray]) -> None:
