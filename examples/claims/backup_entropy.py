@@ -6,7 +6,8 @@ sum_t gamma^t (r + alpha H), is then not what is maximised, at the same alpha.
 Both parts of the objective are estimated from 1,000 walks on the plane, where
 the policy's entropy is measured in each step. A row of the CSV is a run at a
 temperature: at 0.3 a goal is worth more than all entropy of a walk that never
-ends, at 1 less.
+ends, at 1 less. The sides without entropy have one row, at 0, where the return
+alone is the objective; a deterministic actor's entropy is minus infinity.
 
     python examples/claims/backup_entropy.py
 """
@@ -16,18 +17,10 @@ from typing import Any
 import comparison
 import numpy as np
 import plane
+from comparison import DETERMINISTIC, GREEDY, SAC
 
 WITH, WITHOUT = "backup_entropy=True", "backup_entropy=False"
-SIDES = (WITH, WITHOUT)
-CONFIG = {
-    "discount": 0.9,
-    "hidden_units": (64, 64),
-    "batch_size": 128,
-    "learning_rate": 1e-3,
-    "random_steps": 1_000,
-    "replay_capacity": 50_000,
-    "train_every": 10,
-}
+SIDES = (WITH, WITHOUT, DETERMINISTIC, GREEDY)
 TEMPERATURES = (0.3, 1.0)
 WALKS = 1_000
 KEYS = ("objective", "discounted_return", "discounted_entropy")
@@ -35,33 +28,43 @@ KEYS = ("objective", "discounted_return", "discounted_entropy")
 
 def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
     """Trains at each temperature, and estimates the objective."""
-    config = CONFIG | {"backup_entropy": side == WITH}
-    rows = []
-    for alpha in TEMPERATURES:
-        agent = comparison.make(
-            comparison.SAC, plane.Plane(), seed, alpha, **config
-        )
-        agent.fit(steps_per_epoch=steps, validation_episodes=0, verbose=0)
-        reward, entropy = objective(agent)
-        rows.append(
-            {
-                "alpha": alpha,
-                "objective": round(reward + alpha * entropy, 3),
-                "discounted_return": round(reward, 3),
-                "discounted_entropy": round(entropy, 3),
-            }
-        )
-    return rows
+    if side in (WITH, WITHOUT):
+        return [
+            _run(SAC, seed, steps, alpha, backup_entropy=side == WITH)
+            for alpha in TEMPERATURES
+        ]
+    return [_run(side, seed, steps, 0.0)]
+
+
+def _run(
+    side: str, seed: int, steps: int, alpha: float, **config: Any
+) -> comparison.Row:
+    if alpha:
+        config["temperature"] = alpha
+    agent = plane.make(side, plane.EQUAL, seed, random_steps=1_000, **config)
+    agent.fit(steps_per_epoch=steps, validation_episodes=0, verbose=0)
+    reward, entropy = objective(agent)
+    if side == DETERMINISTIC:
+        entropy = float("-inf")
+    gained = alpha * entropy if alpha else 0.0
+    return {
+        "alpha": alpha,
+        "objective": round(reward + gained, 3),
+        "discounted_return": round(reward, 3),
+        "discounted_entropy": round(entropy, 3),
+    }
 
 
 def objective(agent: Any) -> tuple[float, float]:
-    """The discounted return and entropy of walks from the centre.
+    """The discounted return and entropy of walks, begun as training's are.
 
     Time limits do not count as ends in training, so that walks go on here
     until a goal is reached or nothing more counts.
     """
     goals = np.array(plane.EQUAL, np.float64)
-    position, walking = np.zeros((WALKS, 2)), np.ones(WALKS, bool)
+    rng = np.random.default_rng(0)
+    position = rng.normal(0, plane.SPREAD, (WALKS, 2))
+    walking = np.ones(WALKS, bool)
     reward, entropy, weight = 0.0, 0.0, 1.0
     while weight > 1e-3 and walking.any():
         rows = position.astype(np.float32)
@@ -73,33 +76,46 @@ def objective(agent: Any) -> tuple[float, float]:
         paid = np.where(goal >= 0, goals[goal, 2], 0.0)
         reward += weight * float(np.mean(paid * walking))
         walking &= goal < 0
-        weight *= CONFIG["discount"]
+        weight *= plane.CONFIG["discount"]
     return reward, entropy
 
 
 def draw(rows: list[comparison.Row]) -> Any:
     """A panel for the objective and for each part of it."""
+    sides = SIDES[:2]
     figure, axes = comparison.figure(len(KEYS))
     groups = {f"alpha {alpha}": {"alpha": alpha} for alpha in TEMPERATURES}
     for axis, key in zip(axes, KEYS, strict=True):
-        comparison.bars(axis, rows, key, groups, SIDES)
-    handles = axes[0].get_legend_handles_labels()
+        comparison.bars(axis, rows, key, groups, sides)
+    for side in SIDES[2:]:
+        paid = comparison.values(rows, "discounted_return", side=side)
+        colour = comparison.COLOURS[side]
+        axes[1].axhline(np.mean(paid), color=colour, ls="--", label=side)
+    handles = axes[1].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=len(SIDES))
     return figure
 
 
 if __name__ == "__main__":
-    args = comparison.parse(__doc__, "backup_entropy", steps=15_000)
+    args = comparison.parse(__doc__, "backup_entropy", steps=4_000)
     rows = comparison.collect(args, SIDES, run)
     for alpha in TEMPERATURES:
         for key in KEYS:
-            comparison.show(rows, key, SIDES, alpha=alpha)
+            comparison.show(rows, key, (WITH, WITHOUT), alpha=alpha)
+    comparison.show(rows, "discounted_return", (DETERMINISTIC, GREEDY))
     for alpha in TEMPERATURES:
-        values = [
-            comparison.values(rows, "objective", side=side, alpha=alpha)
-            for side in SIDES
-        ]
+        for key in KEYS[:2]:
+            comparison.judge(
+                f"alpha {alpha}: SAC reaches more {key}",
+                comparison.values(rows, key, side=WITH, alpha=alpha),
+                comparison.values(rows, key, side=WITHOUT, alpha=alpha),
+            )
         comparison.judge(
-            f"alpha {alpha}: SAC reaches more of the objective", *values
+            f"alpha {alpha}: SAC reaches more discounted_return than "
+            f"{DETERMINISTIC}",
+            comparison.values(
+                rows, "discounted_return", side=WITH, alpha=alpha
+            ),
+            comparison.values(rows, "discounted_return", side=DETERMINISTIC),
         )
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

@@ -2,6 +2,7 @@
 
 import argparse
 import concurrent.futures
+import csv
 import itertools
 import multiprocessing
 import pathlib
@@ -15,6 +16,7 @@ import tensorflow_probability as tfp
 import tfsac
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "claims"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import common  # noqa: E402
 
@@ -24,6 +26,9 @@ COLOURS = {SAC: "C0", DETERMINISTIC: "C1", GREEDY: "C7", SQL: "C2"}
 
 # A temperature that no return of these tasks can be told from zero by.
 _COLD = 1e-8
+
+# What is tuned; an empty cell is none of the side's.
+SETTINGS = ("learning_rate", "tau", "temperature")
 
 Row = dict[str, Any]
 
@@ -40,28 +45,37 @@ class Deterministic(tfsac.SAC):
     def explore(self, observation: np.ndarray, policy: Any = None) -> Any:
         """The policy's actions and noise."""
         action = super().explore(observation, policy)
-        noise = np.random.default_rng([self.seed, self.env_steps])
-        scale = self.policy.scale
-        action = action + 0.1 * scale.half_range * noise.normal(
-            size=action.shape
+        return self.noisy(
+            action, np.random.default_rng([self.seed, self.env_steps])
         )
-        return np.clip(action, scale.low, scale.high)
+
+    def noisy(self, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Adds the noise that it explores by."""
+        scale = self.policy.scale
+        noise = 0.1 * scale.half_range * rng.normal(size=action.shape)
+        return np.clip(action + noise, scale.low, scale.high)
 
 
 def make(
-    side: str, env: Any, seed: int, temperature: float | None, **config: Any
+    side: str,
+    env: Any,
+    seed: int,
+    temperature: float | None = None,
+    **config: Any,
 ) -> Any:
-    """Makes the agent of a side; all share what is in `config`.
+    """Makes the agent of a side.
 
     Args:
         side: One of the names above.
         env: What to learn.
         seed: The agent's.
-        temperature: alpha, where it is not 0 by the side's meaning; `None`
-            learns it, where that is possible.
+        temperature: alpha, where it is not 0 by the side's meaning. Defaults
+            to `None`: it is learned, where that is possible.
         **config: Of `tfsac.SACConfig`, and `tfsac.SQLConfig`.
     """
     if side == SQL:
+        # As many actions as its authors' code looks at.
+        config |= {"num_particles": 16, "num_proposals": 16}
         config["temperature"] = temperature
         return tfsac.SoftQLearning(env, tfsac.SQLConfig(**config), seed)
     if side == SAC:
@@ -74,19 +88,44 @@ def make(
     return Deterministic(env, tfsac.SACConfig(**config), seed)
 
 
-def parse(doc: str, name: str, steps: int) -> argparse.Namespace:
+def tuned(side: str) -> dict[str, float]:
+    """The settings of a side that won in `tuning.py`."""
+    with (RESULTS / "tuning.csv").open(newline="") as file:
+        return best_settings(list(csv.DictReader(file)), side)
+
+
+def best_settings(rows: list[Row], side: str) -> dict[str, float]:
+    """The settings of a side with the largest mean over seeds.
+
+    Args:
+        rows: Of `tuning.py`, or of its CSV.
+        side: One of the names above.
+    """
+    paid: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if row["side"] == side:
+            setting = tuple(row[name] for name in SETTINGS)
+            paid.setdefault(setting, []).append(float(row["discounted_return"]))
+    best = max(paid, key=lambda setting: np.mean(paid[setting]))
+    settings = zip(SETTINGS, best, strict=True)
+    return {name: float(value) for name, value in settings if value}
+
+
+def parse(
+    doc: str | None, name: str, steps: int, seeds: Sequence[int] = range(5)
+) -> argparse.Namespace:
     """The options of an experiment: seeds, steps, and where results go."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        default=ROOT / "docs" / "claims" / name,
-        help="two files get this name: .csv and .png",
+        default=RESULTS / name,
+        help="what it writes gets this name: .csv, and .png",
     )
     return parser.parse_args()
 
@@ -102,10 +141,10 @@ def collect(
         args: Of `parse`.
         sides: Their names.
         run: Trains and measures; from side, seed and steps to rows, whose
-            arrays are for figures alone.
+            arrays are for figures alone. A row may name another `side`.
     """
-    rows: list[Row] = []
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    found: dict[tuple[int, str], list[Row]] = {}
     # In processes of their own, so that none finds what another has left.
     with concurrent.futures.ProcessPoolExecutor(
         args.jobs,
@@ -119,18 +158,21 @@ def collect(
         }
         for future in concurrent.futures.as_completed(futures):
             seed, side = futures[future]
-            for result in future.result():
-                rows.append({"side": side, "seed": seed, **result})
-                print(", ".join(f"{k} {v}" for k, v in _cells(rows[-1])))
-    rows.sort(key=lambda row: wanted.index((row["seed"], row["side"])))
-    table = [dict(_cells(row)) for row in rows]
-    common.write_csv(args.out.with_suffix(".csv"), table)
+            found[seed, side] = [
+                {"side": side, "seed": seed, **result}
+                for result in future.result()
+            ]
+            for row in found[seed, side]:
+                cells = ", ".join(f"{k} {v}" for k, v in _cells(row).items())
+                print(cells, flush=True)
+    rows = [row for each in wanted for row in found[each]]
+    common.write_csv(args.out.with_suffix(".csv"), [_cells(r) for r in rows])
     return rows
 
 
-def _cells(row: Row) -> list[tuple[str, Any]]:
+def _cells(row: Row) -> Row:
     """What of a row goes into a table: no arrays."""
-    return [(k, v) for k, v in row.items() if not isinstance(v, np.ndarray)]
+    return {k: v for k, v in row.items() if not isinstance(v, np.ndarray)}
 
 
 def values(rows: list[Row], key: str, **where: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ is what the task costs it of its return on the undisturbed one.
     python examples/claims/robustness.py
 """
 
+import itertools
 from typing import Any
 
 import comparison
@@ -96,13 +97,22 @@ if __name__ == "__main__":
     rows = comparison.collect(args, SIDES, run)
     for task in tasks():
         comparison.show(rows, "episode_return", SIDES, task=task)
-    for task in list(tasks())[1:]:
-        lost = {
-            s: comparison.values(rows, "lost", side=s, task=task) for s in SIDES
-        }
+    for other, task in itertools.product((DETERMINISTIC, GREEDY), tasks()):
+        ours, theirs = (
+            {
+                key: comparison.values(rows, key, side=side, task=task)
+                for key in ("episode_return", "lost")
+            }
+            for side in (SAC, other)
+        )
         comparison.judge(
-            f"{task}: {SAC} loses less than {DETERMINISTIC}",
-            lost[DETERMINISTIC],
-            lost[SAC],
+            f"{task}: {SAC} has more return than {other}",
+            ours["episode_return"],
+            theirs["episode_return"],
+        )
+        comparison.judge(
+            f"{task}: {SAC} loses less than {other}",
+            theirs["lost"],
+            ours["lost"],
         )
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)
