@@ -144,7 +144,7 @@ class TrainTest(parameterized.TestCase, tf.test.TestCase):
             self.assertIn("train", signatures)
 
     def test_soft_q_learning(self):
-        small = [*SMALL, "--num-particles", 4, "--num-proposals", 8]
+        small = [*SMALL, "--num-particles", 8, "--num-proposals", 8]
         options = ["--algorithm", "sql", *small]
         code, _, errors = self.train("Pendulum-v1", 60, *options)
         self.assertEqual(code, 0, msg=errors)

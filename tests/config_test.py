@@ -77,7 +77,7 @@ class SQLConfigTest(parameterized.TestCase, tf.test.TestCase):
         ({"discount": 1.5}, r"SQLConfig.discount .*\[0, 1\].*discount=1.5"),
         ({"temperature": None}, "above 0. Received: temperature=None"),
         ({"temperature": 0}, "temperature=0"),
-        ({"num_particles": 1}, "at least 2. Received: num_particles=1"),
+        ({"num_particles": 7}, "at least 8 .*wide.*Received: num_particles=7"),
         ({"num_proposals": 0}, "num_proposals=0"),
     )
     def test_a_value_out_of_its_range_is_named(self, fields, message):

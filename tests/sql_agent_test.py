@@ -36,7 +36,7 @@ def make(env=SPACES, **config):
     return small_agent.make(
         env,
         algorithm=tfsac.SoftQLearning,
-        **{"num_particles": 4, "num_proposals": 8} | config,
+        **{"num_particles": 8, "num_proposals": 8} | config,
     )
 
 
@@ -199,6 +199,32 @@ class SaveTest(tf.test.TestCase):
         with mock.patch.object(agent.replay, "sample", lambda *_: batch):
             expected = dict(agent.update())
         self.assertAllClose(metrics, expected, rtol=1e-5)
+
+
+class SharedTest(parameterized.TestCase, tf.test.TestCase):
+    """What has nothing to do with an algorithm is there once."""
+
+    @parameterized.parameters(
+        "fit",
+        "evaluate",
+        "update",
+        "prepare_update",
+        "explore",
+        "predict",
+        "save",
+        "export",
+        "get_config",
+        "save_own_variables",
+        "load_own_variables",
+    )
+    def test_it_is_the_same_function_as_that_of_sac(self, name):
+        shared = getattr(tfsac.SoftQLearning, name)
+        self.assertIs(shared, getattr(tfsac.SAC, name))
+
+    def test_so_is_what_they_hold(self):
+        agents = [make(), small_agent.make(SPACES)]
+        replays = [type(agent.replay) for agent in agents]
+        self.assertIs(*replays)
 
 
 class OwnModelsTest(tf.test.TestCase):

@@ -11,7 +11,7 @@ from modes import MODES
 import tfsac
 from tfsac import mlp, ops, sql_update
 
-B, A, M, K = 8, 2, 5, 7
+B, A, M, K = 8, 2, 9, 7
 SPACES = (
     Box(-np.inf, np.inf, (3,)),
     Box(np.float32([-2, 0]), 4, (A,)),

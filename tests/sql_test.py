@@ -142,16 +142,32 @@ class SteinTest(tf.test.TestCase, parameterized.TestCase):
         expected = [[[0.5 * -0.2 - part], [0.5 * 0.5 + part]]]
         self.assertAllClose(direction, expected)
 
-    def test_it_is_0_on_average_where_particles_are_right(self):
+    def widening(self, states, count, size=1, width=1.0):
+        """E[Delta u] of particles of this width, where 1 is right."""
+        particles = constant(width * normal(states, count, size))
+        direction = sql.stein_gradient(particles, -particles)
+        return tf.reduce_mean(direction * particles) / width**2
+
+    @parameterized.parameters((40_000, 8), (40_000, 16), (20_000, 32))
+    def test_it_is_nearly_0_on_average_where_particles_are_right(
+        self, states, count
+    ):
         """Stein's identity; a particle beside itself would add -1/M."""
-        particles = normal(40_000, 8, 1)
-        direction = sql.stein_gradient(
-            constant(particles), constant(-particles)
-        )
-        # Along u: what the density's width would change by.
-        self.assertAllClose(
-            tf.reduce_mean(direction * particles), 0.0, atol=0.02
-        )
+        # The bandwidth is of the same particles: -0.005, -0.006 and -0.004.
+        widening = self.widening(states, count)
+        self.assertAllClose(widening, 0.0, rtol=0, atol=0.009)
+
+    @parameterized.parameters(
+        (60_000, 8, 1), (40_000, 16, 1), (20_000, 32, 1), (40_000, 8, 2)
+    )
+    def test_the_width_at_rest_is_right_to_3_percent(self, states, count, size):
+        self.assertGreater(self.widening(states, count, size, width=0.97), 0)
+        self.assertLess(self.widening(states, count, size, width=1.03), 0)
+
+    def test_fewer_than_8_particles_rest_too_far_apart(self):
+        """Why `SQLConfig` refuses them: by 13% with 4, by 75% with 2."""
+        self.assertGreater(self.widening(40_000, 4, width=1.1), 0)
+        self.assertGreater(self.widening(40_000, 2, width=1.7), 0)
 
     def test_a_sampler_that_follows_it_finds_the_density(self):
         mean, std = 2.0, 0.5

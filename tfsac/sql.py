@@ -122,11 +122,12 @@ def score(
 
 
 def median_bandwidth(squared_distance: tf.Tensor) -> tf.Tensor:
-    """The bandwidth of the kernel, by the median heuristic (appendix D.1).
+    """The bandwidth of the kernel, by the median heuristic.
 
     `h = median_{i < j} |u_i - u_j|^2 / log M`, so that by and large the M
-    particles together matter to each as much as itself (Liu and Wang 2016,
-    section 5).
+    particles together matter to each as much as itself: that of Liu and Wang
+    2016 (arXiv 1608.04471), section 5, and of the authors' code. Appendix D.1
+    of SQL has the median distance, not squared, over 2 log(M + 1).
 
     Args:
         squared_distance: `[B, M, M]`.
@@ -148,7 +149,8 @@ def stein_gradient(particles: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
     with `kappa(u, u') = exp(-|u - u'|^2 / h)`: the first term draws particles
     to where the density is high, the second parts them. It is (13) over alpha.
     No particle is its own neighbour: so, for a given bandwidth, the mean is 0
-    over particles drawn from p, whatever their number.
+    over particles drawn from p, whatever their number. That the bandwidth is
+    theirs too leaves a bias, which is small from 8 particles on.
 
     Args:
         particles: u, `[B, M, A]`.
