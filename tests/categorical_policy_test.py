@@ -201,9 +201,11 @@ class CategoricalPolicyTest(parameterized.TestCase, tf.test.TestCase):
 
 class TargetEntropyTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters((DISCRETE, 3), (MULTI, 6))
-    def test_it_is_a_share_of_that_of_a_uniform_choice(self, space, count):
+    def test_it_is_minus_a_or_half_of_log_n(self, space, count):
         agent = small_agent.make((ROWS, space))
         self.assertAllClose(agent.target_entropy, 0.5 * np.log(count))
+        agent = small_agent.make((ROWS, spaces.Box(-1, 1, (count,))))
+        self.assertEqual(agent.target_entropy, -count)
         agent = small_agent.make((ROWS, space), target_entropy=0.1)
         self.assertEqual(agent.target_entropy, 0.1)
 

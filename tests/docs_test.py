@@ -11,6 +11,15 @@ from tfsac import tabular
 
 ROOT = pathlib.Path(__file__).parent.parent
 MAXIMUM_ENTROPY = ROOT / "docs" / "maximum-entropy.md"
+# Tests in which an agent uses the function, not the test itself.
+WHOLE_AGENT = (
+    "SACTest::test_it_finds_the_optimum",
+    "BimodalTest::test_the_density_is_exact_but_for_a_tenth",
+    "ReferenceTest::test_updates_equal_the_float64_reference",
+    "TargetEntropyTest::test_it_is_minus_a_or_half_of_log_n",
+    "ActTest::test_densities_are_those_of_the_energy",
+    "OptimumTest::test_value_and_policy_are_those_of_tabular",
+)
 
 
 class EquationsTest(parameterized.TestCase, tf.test.TestCase):
@@ -59,6 +68,9 @@ class EquationsTest(parameterized.TestCase, tf.test.TestCase):
             names = test.split("::")
             defined = _definitions(ROOT / "tests" / test_file)
             self.assertContainsSubset(names, defined, msg=test)
+            if test not in WHOLE_AGENT:
+                source = _without_other_tests(ROOT / "tests" / test_file, test)
+                self.assertRegex(source, rf"\b{function}\b", msg=test)
         functions = {name for file, name, *_ in rows if file == "tabular.py"}
         self.assertSameElements(functions, set(tabular.__all__) - {"MDP"})
 
@@ -73,6 +85,19 @@ class EquationsTest(parameterized.TestCase, tf.test.TestCase):
             for kind in ("csv", "png"):
                 file = ROOT / "docs" / "claims" / f"{name}.{kind}"
                 self.assertTrue(file.exists(), msg=file)
+
+
+def _without_other_tests(path, test):
+    """A test with all that it may use of its module, without other tests."""
+    source = path.read_text()
+    lines = source.splitlines()
+    for group in ast.parse(source).body:
+        for node in group.body if isinstance(group, ast.ClassDef) else []:
+            name = getattr(node, "name", "")
+            if name.startswith("test_") and f"{group.name}::{name}" != test:
+                count = node.end_lineno - node.lineno + 1
+                lines[node.lineno - 1 : node.end_lineno] = [""] * count
+    return "\n".join(lines)
 
 
 def _definitions(path):

@@ -48,7 +48,8 @@ def errors(agent):
     """The largest errors over the states of the task that it learned.
 
     Returns:
-        `mean_error`, of the deterministic action, as a share of half its range;
+        `mean_error`, of the deterministic action, tanh of the Gaussian's mean,
+        as a share of half its range;
         `entropy_error`, of an action's entropy, nats; `value_error`, of V,
         relative.
     """

@@ -31,15 +31,14 @@ class CircleTest(tf.test.TestCase):
         self.assertAllClose(self.task.log_prob(0.0, action), expected)
 
     def test_value_is_the_soft_maximum_of_q(self):
-        # Q* = alpha log pi* + V, integrated over actions.
+        # Q* = alpha log pi* + V, integrated over actions: one stands for its
+        # volume, hence alpha log volume.
         task = self.task
         action, volume = exact_agent.quadrature(2)
         angle = task.angles[:, np.newaxis]
         q = task.alpha * task.log_prob(angle, action) + task.values(angle)
-        integral = np.exp(q / task.alpha) @ volume
-        self.assertAllClose(
-            task.alpha * np.log(integral), task.value, rtol=1e-6, atol=0
-        )
+        value = tabular.soft_value(q + task.alpha * np.log(volume), task.alpha)
+        self.assertAllClose(value, task.value, rtol=1e-6, atol=0)
 
     def test_steps_satisfy_the_soft_bellman_equation(self):
         # By samples of the environment itself, without the closed form of
@@ -131,7 +130,9 @@ class LinearQuadraticTest(tf.test.TestCase):
             next_state = next_mean[:, np.newaxis] + task.noise * noise
             q = task.reward(state, force)
             q += task.discount * task.values(next_state) @ chance
-            value = task.alpha * np.log(np.exp(q / task.alpha).sum() * volume)
+            [value] = tabular.soft_value(
+                [q + task.alpha * np.log(volume)], task.alpha
+            )
             self.assertAllClose(value, task.value[i], rtol=1e-9)
             log_prob = (q - value) / task.alpha
             probability = np.exp(log_prob) * volume
