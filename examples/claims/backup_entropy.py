@@ -15,6 +15,7 @@ alone is the objective; a deterministic actor's entropy is minus infinity.
 from typing import Any
 
 import comparison
+import drawing
 import numpy as np
 import plane
 from comparison import DETERMINISTIC, GREEDY, SAC
@@ -83,39 +84,58 @@ def objective(agent: Any) -> tuple[float, float]:
 def draw(rows: list[comparison.Row]) -> Any:
     """A panel for the objective and for each part of it."""
     sides = SIDES[:2]
-    figure, axes = comparison.figure(len(KEYS))
+    figure, axes = drawing.figure(len(KEYS))
     groups = {f"alpha {alpha}": {"alpha": alpha} for alpha in TEMPERATURES}
     for axis, key in zip(axes, KEYS, strict=True):
-        comparison.bars(axis, rows, key, groups, sides)
+        drawing.bars(axis, rows, key, groups, sides)
     for side in SIDES[2:]:
         paid = comparison.values(rows, "discounted_return", side=side)
-        colour = comparison.COLOURS[side]
+        colour = drawing.COLOURS[side]
         axes[1].axhline(np.mean(paid), color=colour, ls="--", label=side)
     handles = axes[1].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=len(SIDES))
     return figure
 
 
+def report(rows: list[comparison.Row]) -> list[str]:
+    """What is shown, and what follows."""
+    found = {
+        (key, side, alpha): comparison.values(rows, key, side=side, alpha=alpha)
+        for key in KEYS
+        for side in (WITH, WITHOUT)
+        for alpha in TEMPERATURES
+    }
+    paid = comparison.values(rows, "discounted_return", side=DETERMINISTIC)
+    lines = {
+        f"alpha {alpha}: {key.replace('_', ' ')}": (key, {"alpha": alpha})
+        for alpha in TEMPERATURES
+        for key in KEYS
+    }
+    claims = {}
+    for alpha in TEMPERATURES:
+        for key in KEYS[:2]:
+            claims[
+                f"alpha {alpha}: more {key.replace('_', ' ')} with than without"
+            ] = (found[key, WITH, alpha], found[key, WITHOUT, alpha])
+        for side in (WITH, WITHOUT):
+            claims[
+                f"alpha {alpha}: {side}: more return than {DETERMINISTIC}"
+            ] = (found["discounted_return", side, alpha], paid)
+    return [
+        *comparison.table(rows, lines, (WITH, WITHOUT)),
+        "",
+        *comparison.table(
+            rows,
+            {"discounted return": ("discounted_return", {})},
+            (DETERMINISTIC, GREEDY),
+        ),
+        "",
+        *comparison.verdicts(claims),
+    ]
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "backup_entropy", steps=4_000)
     rows = comparison.collect(args, SIDES, run)
-    for alpha in TEMPERATURES:
-        for key in KEYS:
-            comparison.show(rows, key, (WITH, WITHOUT), alpha=alpha)
-    comparison.show(rows, "discounted_return", (DETERMINISTIC, GREEDY))
-    for alpha in TEMPERATURES:
-        for key in KEYS[:2]:
-            comparison.judge(
-                f"alpha {alpha}: SAC reaches more {key}",
-                comparison.values(rows, key, side=WITH, alpha=alpha),
-                comparison.values(rows, key, side=WITHOUT, alpha=alpha),
-            )
-        comparison.judge(
-            f"alpha {alpha}: SAC reaches more discounted_return than "
-            f"{DETERMINISTIC}",
-            comparison.values(
-                rows, "discounted_return", side=WITH, alpha=alpha
-            ),
-            comparison.values(rows, "discounted_return", side=DETERMINISTIC),
-        )
+    print(*report(rows), sep="\n")
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

@@ -22,7 +22,6 @@ import common  # noqa: E402
 
 SAC, SQL = "SAC", "soft Q-learning"
 DETERMINISTIC, GREEDY = "deterministic, noise 0.1", "alpha -> 0"
-COLOURS = {SAC: "C0", DETERMINISTIC: "C1", GREEDY: "C7", SQL: "C2"}
 
 # A temperature that no return of these tasks can be told from zero by.
 _COLD = 1e-8
@@ -90,8 +89,7 @@ def make(
 
 def tuned(side: str) -> dict[str, float]:
     """The settings of a side that won in `tuning.py`."""
-    with (RESULTS / "tuning.csv").open(newline="") as file:
-        return best_settings(list(csv.DictReader(file)), side)
+    return best_settings(load("tuning"), side)
 
 
 def best_settings(rows: list[Row], side: str) -> dict[str, float]:
@@ -105,10 +103,10 @@ def best_settings(rows: list[Row], side: str) -> dict[str, float]:
     for row in rows:
         if row["side"] == side:
             setting = tuple(row[name] for name in SETTINGS)
-            paid.setdefault(setting, []).append(float(row["discounted_return"]))
+            paid.setdefault(setting, []).append(row["discounted_return"])
     best = max(paid, key=lambda setting: np.mean(paid[setting]))
     settings = zip(SETTINGS, best, strict=True)
-    return {name: float(value) for name, value in settings if value}
+    return {name: value for name, value in settings if value}
 
 
 def parse(
@@ -145,11 +143,12 @@ def collect(
     """
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found: dict[tuple[int, str], list[Row]] = {}
-    # In processes of their own, so that none finds what another has left.
+    # In processes of their own, so that none finds what another has left; they
+    # are forked from one that has imported TensorFlow, and run nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tfsac"])
     with concurrent.futures.ProcessPoolExecutor(
-        args.jobs,
-        mp_context=multiprocessing.get_context("spawn"),
-        max_tasks_per_child=1,
+        args.jobs, mp_context=context, max_tasks_per_child=1
     ) as pool:
         wanted = list(itertools.product(args.seeds, sides))
         futures = {
@@ -168,6 +167,22 @@ def collect(
     rows = [row for each in wanted for row in found[each]]
     common.write_csv(args.out.with_suffix(".csv"), [_cells(r) for r in rows])
     return rows
+
+
+def load(name: str) -> list[Row]:
+    """The rows of a committed CSV: what is a number there is one here."""
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
+        return [
+            {key: _number(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _number(cell: str) -> Any:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell or None
 
 
 def _cells(row: Row) -> Row:
@@ -196,80 +211,50 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
     return float(samples.mean()), float(t.quantile(0.975) * error)
 
 
-def show(rows: list[Row], key: str, sides: Sequence[str], **where: Any) -> None:
-    """Prints a line of a table: each side's mean and interval."""
-    cells = []
-    for side in sides:
-        mean, half = interval(values(rows, key, side=side, **where))
-        cells.append(f"{side}: {mean:.2f} +- {half:.2f}")
-    label = " ".join([key, *(f"{k}={v}" for k, v in where.items())])
-    print(f"{label:32}| " + " | ".join(cells))
-
-
-def judge(claim: str, more: np.ndarray, less: np.ndarray) -> str:
-    """Says whether `more` exceeds `less`, seed by seed.
+def table(
+    rows: list[Row],
+    lines: Mapping[str, tuple[str, Mapping[str, Any]]],
+    sides: Sequence[str],
+    digits: int = 2,
+) -> list[str]:
+    """A table in Markdown: each side's mean, and half its 95% interval.
 
     Args:
-        claim: What would be true then.
-        more: A number for each seed.
-        less: The same of the other side.
-
-    Returns:
-        The verdict, which is printed too.
+        rows: Of `collect`, or `load`.
+        lines: What a line shows, by its label: a key, and which rows.
+        sides: The columns.
+        digits: After the point. Defaults to `2`.
     """
-    mean, half = interval(more - less)
-    verdict = "not shown"
-    if abs(mean) > half:
-        verdict = "held" if mean > 0 else "contradicted"
-    text = f"{claim}: {verdict} (difference {mean:.2f} +- {half:.2f})"
-    print(text)
+    text = ["| | " + " | ".join(sides) + " |", "|---" * (1 + len(sides)) + "|"]
+    for label, (key, where) in lines.items():
+        cells = [
+            _plus_minus(values(rows, key, side=side, **where), digits)
+            for side in sides
+        ]
+        text.append(f"| {label} | " + " | ".join(cells) + " |")
     return text
 
 
-def figure(columns: int) -> tuple[Any, Any]:
-    """Returns a Matplotlib figure and its axes, in a row."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size = (3.4 * columns, 3.2)
-    drawing, axes = pyplot.subplots(
-        1, columns, figsize=size, layout="constrained", squeeze=False
-    )
-    return drawing, axes[0]
-
-
-def bars(
-    axis: Any,
-    rows: list[Row],
-    key: str,
-    groups: Mapping[str, Mapping[str, Any]],
-    sides: Sequence[str],
-) -> None:
-    """Draws groups of bars, one for each side: mean, interval, each seed.
+def verdicts(
+    claims: Mapping[str, tuple[np.ndarray, np.ndarray]], digits: int = 2
+) -> list[str]:
+    """A table in Markdown: does the first exceed the second, seed by seed?
 
     Args:
-        axis: Of Matplotlib.
-        rows: Of `collect`.
-        key: What is shown.
-        groups: What rows a group has, by its label.
-        sides: Their names.
+        claims: What would be true then, and a number for each seed of either.
+        digits: After the point. Defaults to `2`.
     """
-    width = 0.8 / len(sides)
-    for i, side in enumerate(sides):
-        offset = (i - (len(sides) - 1) / 2) * width
-        for x, where in enumerate(groups.values()):
-            seeds = values(rows, key, side=side, **where)
-            mean, half = interval(seeds)
-            axis.bar(
-                x + offset,
-                mean,
-                width,
-                yerr=half,
-                color=COLOURS.get(side, f"C{i}"),
-                label=None if x else side,
-            )
-            axis.plot(np.full(len(seeds), x + offset), seeds, "k.", ms=3)
-    axis.set_xticks(range(len(groups)), groups)
-    axis.set_ylabel(key.replace("_", " "))
+    text = ["| | difference | verdict |", "|---|---|---|"]
+    for claim, (more, less) in claims.items():
+        mean, half = interval(more - less)
+        verdict = "not shown"
+        if abs(mean) > half:
+            verdict = "held" if mean > 0 else "contradicted"
+        difference = _plus_minus(more - less, digits)
+        text.append(f"| {claim} | {difference} | {verdict} |")
+    return text
+
+
+def _plus_minus(samples: np.ndarray, digits: int) -> str:
+    mean, half = interval(samples)
+    return f"{mean:,.{digits}f} +- {half:,.{digits}f}"

@@ -12,6 +12,7 @@ import functools
 from typing import Any
 
 import comparison
+import drawing
 import numpy as np
 import plane
 from comparison import DETERMINISTIC, GREEDY, SAC, SQL
@@ -51,25 +52,43 @@ def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
 
 def draw(rows: list[comparison.Row]) -> Any:
     """How many walks reach the best goal, of each side and seed."""
-    figure, axes = comparison.figure(1)
-    comparison.bars(axes[0], rows, "best", {"": {}}, SIDES)
+    figure, axes = drawing.figure(1)
+    drawing.bars(axes[0], rows, "best", {"": {}}, SIDES)
     axes[0].set(ylim=(0, 1.05), ylabel="share that reaches the best goal")
     figure.legend(loc="outside right upper", fontsize="small")
     figure.set_size_inches(5.5, 3.2)
     return figure
 
 
+def report(rows: list[comparison.Row]) -> list[str]:
+    """What is shown, and what follows."""
+    found = {s: comparison.values(rows, "found", side=s) for s in SIDES}
+    return [
+        *comparison.table(
+            rows,
+            {
+                "share of runs that find the best goal": ("found", {}),
+                "share of walks that reach it": ("best", {}),
+                "without sampling": ("best_deterministic", {}),
+            },
+            SIDES,
+        ),
+        "",
+        *comparison.verdicts(
+            {
+                f"{side} finds it more often than {other}": (
+                    found[side],
+                    found[other],
+                )
+                for side in (SAC, SQL)
+                for other in (DETERMINISTIC, GREEDY)
+            }
+        ),
+    ]
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "exploration", steps=4_000, seeds=SEEDS)
     rows = comparison.collect(args, SIDES, run)
-    for key in ("best", "best_deterministic", "found"):
-        comparison.show(rows, key, SIDES)
-    found = {s: comparison.values(rows, "found", side=s) for s in SIDES}
-    for side in (SAC, SQL):
-        for other in (DETERMINISTIC, GREEDY):
-            comparison.judge(
-                f"{side} finds the best goal more often than {other}",
-                found[side],
-                found[other],
-            )
+    print(*report(rows), sep="\n")
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

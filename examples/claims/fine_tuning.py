@@ -17,6 +17,7 @@ import functools
 from typing import Any
 
 import comparison
+import drawing
 import numpy as np
 import plane
 from comparison import DETERMINISTIC, GREEDY, SAC
@@ -85,17 +86,17 @@ def gain(rows: list[comparison.Row], kind: str) -> np.ndarray:
 
 def draw(rows: list[comparison.Row]) -> Any:
     """The share that reaches the new goal, as it grows: mean and range."""
-    figure, axes = comparison.figure(1)
+    figure, axes = drawing.figure(1)
     for side in SIDES:
         curves = np.stack([r["curve"] for r in rows if r["side"] == side])
         x = EVERY * np.arange(1, curves.shape[1] + 1)
         [kind] = [k for k in KINDS if side in (k, SCRATCH[k])]
         style = {
-            "color": comparison.COLOURS[kind],
+            "color": drawing.COLOURS[kind],
             "linestyle": "-" if side == kind else "--",
         }
         axes[0].plot(x, curves.mean(0), label=side, **style)
-        band = comparison.COLOURS[kind]
+        band = drawing.COLOURS[kind]
         axes[0].fill_between(
             x, curves.min(0), curves.max(0), color=band, alpha=0.08
         )
@@ -105,20 +106,37 @@ def draw(rows: list[comparison.Row]) -> Any:
     return figure
 
 
+def report(rows: list[comparison.Row]) -> list[str]:
+    """What is shown, and what follows."""
+    gains = {kind: gain(rows, kind) for kind in KINDS}
+    zero = np.zeros_like(gains[SAC])
+    return [
+        *comparison.table(rows, {"transitions": ("steps", {})}, SIDES, 0),
+        *comparison.table(
+            rows,
+            {
+                "share of new tasks solved": ("solved", {}),
+                "share of walks at the end": ("last", {}),
+            },
+            SIDES,
+        )[2:],
+        "",
+        *comparison.verdicts(
+            {
+                f"{kind}: pretraining saves transitions": (gains[kind], zero)
+                for kind in KINDS
+            }
+            | {
+                f"it saves {SAC} more than {other}": (gains[SAC], gains[other])
+                for other in KINDS[1:]
+            },
+            0,
+        ),
+    ]
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "fine_tuning", steps=2_000)
     rows = comparison.collect(args, SIDES, run)
-    for key in ("steps", "solved", "last"):
-        comparison.show(rows, key, SIDES)
-    zero = np.zeros(len(args.seeds))
-    for kind in KINDS:
-        comparison.judge(
-            f"{kind}: pretraining gains transitions", gain(rows, kind), zero
-        )
-    for other in (DETERMINISTIC, GREEDY):
-        comparison.judge(
-            f"{SAC} gains more by pretraining than {other}",
-            gain(rows, SAC),
-            gain(rows, other),
-        )
+    print(*report(rows), sep="\n")
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

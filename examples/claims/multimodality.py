@@ -13,6 +13,7 @@ import functools
 from typing import Any
 
 import comparison
+import drawing
 import numpy as np
 import plane
 from comparison import DETERMINISTIC, GREEDY, SAC, SQL
@@ -53,7 +54,7 @@ def _walk(act: Any) -> comparison.Row:
 
 def draw(rows: list[comparison.Row]) -> Any:
     """A panel for each side: 20 walks of its first run."""
-    figure, axes = comparison.figure(len(SIDES))
+    figure, axes = drawing.figure(len(SIDES))
     for axis, side in zip(axes, SIDES, strict=True):
         first = next(row for row in rows if row["side"] == side)
         axis.plot(*first["paths"].transpose(2, 0, 1), lw=0.7, alpha=0.7)
@@ -63,23 +64,45 @@ def draw(rows: list[comparison.Row]) -> Any:
     return figure
 
 
+def report(rows: list[comparison.Row]) -> list[str]:
+    """What is shown, and what follows."""
+    goals = {s: comparison.values(rows, "goals", side=s) for s in SIDES}
+    return [
+        *comparison.table(
+            rows,
+            {
+                "goals reached, of 4": ("goals", {}),
+                "share of walks that arrive": ("arrived", {}),
+                "share of the most frequent goal": ("largest_share", {}),
+            },
+            SIDES,
+        ),
+        _count("runs with more than one goal", goals, 2),
+        _count("runs with every goal", goals, 4),
+        "",
+        *comparison.verdicts(
+            {
+                f"{side} reaches more goals than {other}": (
+                    goals[side],
+                    goals[other],
+                )
+                for side in (SQL, SAC)
+                for other in (DETERMINISTIC, NOISY)
+            }
+        ),
+    ]
+
+
+def _count(label: str, goals: dict[str, np.ndarray], least: int) -> str:
+    cells = [
+        f"{np.sum(goals[side] >= least)} of {len(goals[side])}"
+        for side in SIDES
+    ]
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "multimodality", steps=4_000)
     rows = comparison.collect(args, TRAINED, run)
-    for key in ("goals", "arrived", "largest_share"):
-        comparison.show(rows, key, SIDES)
-    goals = {s: comparison.values(rows, "goals", side=s) for s in SIDES}
-    for side in SIDES:
-        reached = goals[side]
-        print(
-            f"{side}: more than one goal in {np.sum(reached > 1)} of "
-            f"{len(reached)} runs, every goal in {np.sum(reached == 4)}"
-        )
-    for side in (SQL, SAC):
-        for other in (DETERMINISTIC, NOISY):
-            comparison.judge(
-                f"{side} reaches more goals than {other}",
-                goals[side],
-                goals[other],
-            )
+    print(*report(rows), sep="\n")
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

@@ -8,10 +8,10 @@ is what the task costs it of its return on the undisturbed one.
     python examples/claims/robustness.py
 """
 
-import itertools
 from typing import Any
 
 import comparison
+import drawing
 import gymnasium
 import numpy as np
 from comparison import DETERMINISTIC, GREEDY, SAC
@@ -83,36 +83,40 @@ def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
 
 def draw(rows: list[comparison.Row]) -> Any:
     """The return of each side on each task."""
-    figure, axes = comparison.figure(1)
+    figure, axes = drawing.figure(1)
     groups = {task: {"task": task} for task in tasks()}
-    comparison.bars(axes[0], rows, "episode_return", groups, SIDES)
+    drawing.bars(axes[0], rows, "episode_return", groups, SIDES)
     axes[0].tick_params(labelsize="small")
     figure.legend(loc="outside upper center", ncols=len(SIDES))
     figure.set_size_inches(9, 3.5)
     return figure
 
 
+def report(rows: list[comparison.Row]) -> list[str]:
+    """What is shown, and what follows."""
+    names = list(tasks())
+    # The returns by themselves, and against those without disturbance.
+    claims = {}
+    for key, claim, sign in (
+        ("episode_return", "has more return", 1),
+        ("lost", "loses less", -1),
+    ):
+        for task in names if key == "episode_return" else names[1:]:
+            ours, theirs = (
+                sign * comparison.values(rows, key, side=side, task=task)
+                for side in (SAC, DETERMINISTIC)
+            )
+            claims[f"{task}: {SAC} {claim} than {DETERMINISTIC}"] = ours, theirs
+    lines = {task: ("episode_return", {"task": task}) for task in names}
+    return [
+        *comparison.table(rows, lines, SIDES, 0),
+        "",
+        *comparison.verdicts(claims, 0),
+    ]
+
+
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "robustness", steps=10_000)
     rows = comparison.collect(args, SIDES, run)
-    for task in tasks():
-        comparison.show(rows, "episode_return", SIDES, task=task)
-    for other, task in itertools.product((DETERMINISTIC, GREEDY), tasks()):
-        ours, theirs = (
-            {
-                key: comparison.values(rows, key, side=side, task=task)
-                for key in ("episode_return", "lost")
-            }
-            for side in (SAC, other)
-        )
-        comparison.judge(
-            f"{task}: {SAC} has more return than {other}",
-            ours["episode_return"],
-            theirs["episode_return"],
-        )
-        comparison.judge(
-            f"{task}: {SAC} loses less than {other}",
-            theirs["lost"],
-            ours["lost"],
-        )
+    print(*report(rows), sep="\n")
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=100)

@@ -51,17 +51,28 @@ def run(side: str, seed: int, steps: int) -> list[comparison.Row]:
     return rows
 
 
-def table(rows: list[comparison.Row]) -> None:
-    """Prints what each setting comes to, and each side's best."""
-    for side in SIDES:
+def report(rows: list[comparison.Row]) -> list[str]:
+    """The mean over seeds of each setting, and each side's best in bold."""
+    thirds = [f"{a}, or {b}" for a, b in zip(TEMPERATURES, TAUS, strict=True)]
+    lines = [
+        "| | temperature or tau " + " | ".join(thirds) + " |",
+        "|---" * 4 + "|",
+    ]
+    for side, rate in itertools.product(SIDES, LEARNING_RATES):
+        cells = [f"{side}, learning rate {rate}"]
+        best = comparison.best_settings(rows, side)
         for setting in settings(side):
-            paid = comparison.values(
-                rows, "discounted_return", side=side, **setting
-            )
-            print(f"{side}: {setting}: {np.mean(paid):.3f}")
-        print(f"{side} takes {comparison.best_settings(rows, side)}")
+            if setting["learning_rate"] == rate:
+                paid = comparison.values(
+                    rows, "discounted_return", side=side, **setting
+                )
+                is_best = best.items() <= setting.items()
+                mark = "**" if is_best else ""
+                cells.append(f"{mark}{np.mean(paid):.2f}{mark}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 if __name__ == "__main__":
     args = comparison.parse(__doc__, "tuning", steps=4_000, seeds=SEEDS)
-    table(comparison.collect(args, SIDES, run))
+    print(*report(comparison.collect(args, SIDES, run)), sep="\n")
