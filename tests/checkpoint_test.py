@@ -8,18 +8,13 @@ import pathlib
 import platform
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 import warnings
 from unittest import mock
 
 import gymnasium
 import keras
 import numpy as np
-import pytest
 import small_agent
 import tensorflow as tf
 import wandering_env
@@ -216,50 +211,6 @@ class ResumeTest(parameterized.TestCase, tf.test.TestCase):
                 agents.append(everything(each, fit(each, **kwargs)))
             self.assertEqual(agents[0], agents[1])
             self.assertEqual(agents[0], agents[2])
-
-
-class CutTest(tf.test.TestCase):
-    """What happens to episodes at a checkpoint."""
-
-    def test_episodes_are_cut_and_begin_from_the_seed(self):
-        seeds = []
-
-        class Env(WanderingEnv):
-            def reset(self, *, seed=None, options=None):
-                if seed is not None:
-                    seeds.append(seed)
-                return super().reset(seed=seed, options=options)
-
-        agent = small_agent.make(Env(), seed=6, random_steps=100)
-        stored = []
-        insert = agent.replay.insert
-
-        def note(transitions):
-            stored.append(transitions)
-            insert(transitions)
-
-        with mock.patch.object(agent.replay, "insert", note):
-            fit(
-                agent,
-                50,
-                checkpoint_dir=self.get_temp_dir(),
-                checkpoint_every=20,
-            )
-        expected = []
-        for step in (0, 20, 40, 50):
-            [word] = np.random.SeedSequence([6, step]).generate_state(1)
-            sequence = np.random.SeedSequence(int(word), spawn_key=(0,))
-            expected.append(int(sequence.generate_state(1)[0] >> 1))
-        self.assertEqual(seeds, expected)
-        for i, transition in enumerate(stored, 1):
-            ends = transition.terminated[0] or transition.truncated[0]
-            if i < len(stored):
-                follows = np.array_equal(
-                    transition.next_observation, stored[i].observation
-                )
-                self.assertEqual(follows, not ends)
-            if i % 20 == 0:
-                self.assertTrue(ends)
 
 
 class FilesTest(parameterized.TestCase, tf.test.TestCase):
@@ -610,71 +561,6 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(loaded.env_steps, (32, 26)[i])
             history = fit(loaded, **run)
             self.assertEqual(history.history["env_steps"], [26, 52, 78])
-
-
-class ProcessTest(tf.test.TestCase):
-    """The same with processes, signals and a disk that fails."""
-
-    def setUp(self):
-        super().setUp()
-        self.folder = pathlib.Path(tempfile.mkdtemp(dir=self.get_temp_dir()))
-
-    def start(self, *command, **env):
-        return subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{TESTS}", **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def finish(self, process):
-        output, errors = process.communicate(timeout=600)
-        self.assertEqual(process.returncode, 0, msg=errors[-4000:])
-        return output
-
-    def test_killed_at_any_time(self):
-        program = TESTS / "small_run.py"
-        whole = self.finish(self.start(program, self.folder / "whole"))
-        run = self.folder / "killed"
-        for kill in range(2):
-            process = self.start(program, run)
-            before = set(run.glob("*.json"))
-            while not set(run.glob("*.json")) - before:
-                self.assertIsNone(process.poll())
-            time.sleep(0.05 * kill)  # in the next save, or between two
-            process.kill()
-            process.communicate()
-            self.assertEqual(process.returncode, -signal.SIGKILL)
-        self.assertEqual(self.finish(self.start(program, run)), whole)
-        self.assertRegex(whole, "^600 transitions, [0-9a-f]{64}$")
-
-    def crash_points(self, *options):
-        compiler = shutil.which("g++")
-        if compiler is None:
-            self.skipTest("There is no g++.")
-        library = self.folder / "faults.so"
-        flags = ["-std=c++17", "-shared", "-fPIC", "-o", library]
-        subprocess.run(
-            [compiler, TESTS / "faults.cc", *flags, "-ldl"], check=True
-        )
-        return self.finish(
-            self.start(
-                TESTS / "crash_points.py",
-                self.folder,
-                *options,
-                LD_PRELOAD=str(library),
-            )
-        )
-
-    def test_a_save_that_fails_anywhere_leaves_the_old_or_the_new(self):
-        output = self.crash_points("7")  # every 7th call
-        self.assertRegex(output, "\\d+ saves failed; each left")
-
-    @pytest.mark.slow
-    def test_a_save_that_fails_at_each_call(self):
-        output = self.crash_points()
-        self.assertRegex(output, "killed: [3-9]\\d calls")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Lets the save of a checkpoint fail at each call that changes the folder.
 
-`checkpoint_test.py` runs it with `faults.cc` preloaded:
+`checkpoint_process_test.py` runs it with `faults.cc` preloaded:
 
     python tests/crash_points.py FOLDER [STRIDE]
 """

@@ -1,4 +1,4 @@
-"""A run that takes seconds, for `checkpoint_test.py` to kill.
+"""A run that takes seconds, for `checkpoint_process_test.py` to kill.
 
 python tests/small_run.py FOLDER
 """

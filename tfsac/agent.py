@@ -27,9 +27,10 @@ from tfsac.noise import (
     set_generator_state,
 )
 from tfsac.optimizers import Optimizers, resolve
+from tfsac.progress import Progress
 from tfsac.replay import ReplayBuffer
 from tfsac.spaces import Flattener
-from tfsac.trainer import EnvTrainer, Progress
+from tfsac.trainer import EnvTrainer
 from tfsac.transition import Transition
 
 __all__ = ["Agent"]
@@ -273,8 +274,7 @@ class Agent(EnvTrainer):
             FileExistsError: If `path` exists and `overwrite` is false.
             ValueError: If the replay buffer should go into a `.keras` file, or
                 the directory holds the checkpoints of a run.
-            OSError: If the system refuses.
-            tf.errors.OpError: The same.
+            OSError, tf.errors.OpError: If the system refuses.
         """
         saving.save(self, str(path), overwrite, include_replay, **kwargs)
 

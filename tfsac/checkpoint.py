@@ -84,6 +84,11 @@ class Checkpoint:
         """Transitions so far."""
         return self.content["env_steps"]
 
+    @property
+    def epoch_number(self) -> int:
+        """That of the epoch to go on with."""
+        return self.content["epoch"]["number"]
+
     def require_metrics(self, count: int) -> None:
         """Raises a DataLossError if the means of the epoch are of others."""
         found = len(self.content["epoch"]["learned"]["sums"])
@@ -378,7 +383,7 @@ def _way_on(whole: Checkpoint | None) -> str:
         f"The agent of checkpoint {whole.number} is good. To go on with it, "
         "and gather transitions anew: agent = tfsac.load("
         f"{str(whole.agent_file)!r}); agent.fit(..., initial_epoch="
-        f"{whole.content['epoch']['number']}, checkpoint_dir=ANOTHER_FOLDER)."
+        f"{whole.epoch_number}, checkpoint_dir=ANOTHER_FOLDER)."
     )
 
 

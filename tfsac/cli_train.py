@@ -7,14 +7,12 @@ import importlib
 import inspect
 import io
 import multiprocessing
-import os
 import pathlib
 import re
 import signal
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import forkserver
-from types import FrameType
 from typing import Any
 
 import gymnasium
@@ -22,6 +20,7 @@ import gymnasium
 from tfsac.agent import Agent
 from tfsac.config import AgentConfig
 from tfsac.env import EnvError
+from tfsac.interrupt import Interrupt
 from tfsac.sac_agent import SAC
 from tfsac.saving import load_run
 from tfsac.sql_agent import SoftQLearning
@@ -137,12 +136,12 @@ def _processes(env: str, num_envs: int) -> gymnasium.vector.VectorEnv:
     A terminal sends Ctrl-C to all of them, as systemd and Slurm send SIGTERM,
     and the step is to be finished.
     """
-    before = [signal.signal(s, signal.SIG_IGN) for s in _Interrupt.SIGNALS]
+    before = [signal.signal(s, signal.SIG_IGN) for s in Interrupt.SIGNALS]
     try:
         # It inherits that, and has it for all that it starts, later ones too.
         forkserver.ensure_running()
     finally:
-        for number, handler in zip(_Interrupt.SIGNALS, before, strict=True):
+        for number, handler in zip(Interrupt.SIGNALS, before, strict=True):
             signal.signal(number, handler)
     return gymnasium.make_vec(
         env,
@@ -192,7 +191,7 @@ def _fit(
     import keras
 
     out.mkdir(parents=True, exist_ok=True)
-    interrupt = _Interrupt(agent)
+    interrupt = Interrupt(agent)
     history = keras.callbacks.History()
     callbacks = [
         keras.callbacks.LambdaCallback(
@@ -248,42 +247,6 @@ def _write(history: Any, path: pathlib.Path) -> None:
     writer.writerow(["epoch", *history.history])
     writer.writerows(zip(history.epoch, *history.history.values(), strict=True))
     files.write_file(path, text.getvalue().encode())
-
-
-class _Interrupt:
-    """Within it, a signal stops training after the step; a second one at once.
-
-    Attributes:
-        received: The first signal that came.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self, agent: Any):
-        self.received: int | None = None
-        self._agent = agent
-
-    def __enter__(self) -> None:
-        self._previous = [signal.signal(s, self._receive) for s in self.SIGNALS]
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in zip(self.SIGNALS, self._previous, strict=True):
-            signal.signal(number, handler)
-
-    def _receive(self, signum: int, frame: FrameType | None) -> None:
-        for number in self.SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        # Not print: the signal may have come in the middle of another one.
-        os.write(
-            2, b"\nStopping after this step. Ctrl-C again stops at once.\n"
-        )
-        self.received = signum
-        self.pass_on()
-
-    def pass_on(self) -> None:
-        """Tells the agent; once more when `fit` begins, which forgets it."""
-        if self.received is not None:
-            self._agent.stop_training = True
 
 
 # Options ---------------------------------------------------------------------

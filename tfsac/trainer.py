@@ -1,7 +1,7 @@
 """What `fit` and `evaluate` do with environments: Keras' trainer for agents."""
 
 import collections
-import dataclasses
+import contextlib
 import itertools
 import math
 import os
@@ -21,35 +21,13 @@ from tfsac.checkpoint import Checkpoints
 from tfsac.config import AgentConfig
 from tfsac.env import EnvLike, EnvStream, recipe
 from tfsac.evaluation import Act, Evaluation, evaluate
+from tfsac.progress import Progress
 from tfsac.replay import ReplayBuffer
 from tfsac.restarts import Restarting
 from tfsac.spaces import check_same_spaces
 from tfsac.transition import Transition
 
-__all__ = ["EnvTrainer", "Progress"]
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a training has come.
-
-    Apart from the agent, because to set an attribute of a Keras model takes
-    longer than to act.
-
-    Attributes:
-        env_steps: Transitions so far.
-        answered_steps: Those among them that updates have answered.
-        explored: How often the policy has explored: its place in the noise.
-    """
-
-    env_steps: int = 0
-    answered_steps: int = 0
-    explored: int = 0
-
-    @property
-    def pending_steps(self) -> int:
-        """Transitions that no update has answered yet."""
-        return self.env_steps - self.answered_steps
+__all__ = ["EnvTrainer"]
 
 
 class _ToldToStop(Exception):
@@ -75,8 +53,8 @@ class EnvTrainer(keras.Model):
         replay: Takes the transitions.
         seed: Decides the starts.
         progress: Counts.
-        last_batches: What was learned from last, to tell of it if it ends in
-            NaN: of the last call of the step; with `config.overlap`, of two.
+        last_batches: Of the last call of the step, to tell of it if it ends in
+            NaN; with `config.overlap`, of the last two.
     """
 
     METRICS: ClassVar[tuple[str, ...]]
@@ -232,9 +210,8 @@ class EnvTrainer(keras.Model):
                 checkpoints are those of another run.
             EnvError: If the environment breaks its promises; in
                 `checkpoint_dir` the agent is as it was before.
-            NotFiniteError: If it comes to NaN or infinity; in `checkpoint_dir`
-                are the agent from before and, as not-finite.npz, the batches
-                that did it.
+            NotFiniteError: If it comes to NaN or infinity; `checkpoint_dir` has
+                the agent from before and the batches, as not-finite.npz.
             MemoryError: If the machine has not the memory for the transitions.
             tf.errors.OpError: If a checkpoint cannot be written, and the one
                 before is as it was; or if none can be read.
@@ -250,8 +227,7 @@ class EnvTrainer(keras.Model):
             self._require_memory(to_come)  # with what is restored
             resumed = checkpoints.resume(self)
         if resumed is not None:
-            first = resumed.content["epoch"]["number"]
-            to_come = (epochs - first) * steps_per_epoch
+            to_come = (epochs - resumed.epoch_number) * steps_per_epoch
         self._require_memory(len(self.replay) + to_come)
         if self.env_steps != before or not stream.is_running:
             restarting.restart_episodes()
@@ -285,11 +261,10 @@ class EnvTrainer(keras.Model):
             return self.policy.act(rows, None)
 
         def validate() -> float:
-            try:
+            with contextlib.suppress(_ToldToStop):
                 found = self._evaluate(target, act, episodes, self.seed)
-            except _ToldToStop:
-                return math.nan
-            return float(np.mean(found.returns))
+                return float(np.mean(found.returns))
+            return math.nan
 
         return validate
 
@@ -299,8 +274,7 @@ class EnvTrainer(keras.Model):
         row = self.replay.layout.row_dtype().itemsize
         memory.require(
             (at_end - len(self.replay)) * row,
-            f"the transitions of this run, up to {at_end:,} of {row} bytes "
-            "each, in the replay buffer",
+            f"up to {at_end:,} transitions of {row} bytes in the replay buffer",
         )
 
     def attach(self, env: EnvLike) -> EnvStream:
