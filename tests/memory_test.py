@@ -103,7 +103,7 @@ class RequireTest(tf.test.TestCase):
         agent = self.fit(60, left=60, checkpoint_dir=folder)
         size = agent.replay.layout.row_dtype().itemsize
         agent = small_agent.make(counting_env.ID, replay_capacity=100)
-        rows = rf"up to (60|100) of {size} bytes.*GB that are available"
+        rows = rf"up to (60|100) transitions of {size} bytes.* are available"
         for epochs, left in ((1, 59), (2, 99)):
             with (
                 mock.patch.object(
