@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import (
     config_pb2,
@@ -202,10 +203,12 @@ class SavedModel:
 def _load(
     session: tf.compat.v1.Session, folder: str
 ) -> meta_graph_pb2.MetaGraphDef:
-    content = (pathlib.Path(folder) / "saved_model.pb").read_bytes()
-    for meta_graph in saved_model_pb2.SavedModel.FromString(
-        content
-    ).meta_graphs:
+    path = pathlib.Path(folder) / "saved_model.pb"
+    try:
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    except message.DecodeError as error:
+        raise ServingError(f"Cannot parse file {path}: {error}") from error
+    for meta_graph in model.meta_graphs:
         if unsafe := safety.unsafe_loading_ops(meta_graph):
             raise ServingError(
                 "Expected a model that is loaded by setting its variables and "
