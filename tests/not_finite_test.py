@@ -86,7 +86,7 @@ class NotFiniteTest(parameterized.TestCase, tf.test.TestCase):
         with self.assertRaisesRegex(
             tfsac.NotFiniteError, "NaN or inf"
         ) as error:
-            fit(agent, 20, checkpoint_dir=self.folder)
+            fit(agent, 20, checkpoint_every=10, checkpoint_dir=self.folder)
             with mock.patch.object(agent.replay, "insert", poison):
                 fit(agent, **run, checkpoint_dir=self.folder, epochs=3)
         [note] = error.exception.__notes__
