@@ -99,6 +99,7 @@ class PlantedTest(parameterized.TestCase, tf.test.TestCase):
         ("env_steps", 2.5),
         ("epoch", {}),
         ("epoch.number", "1"),
+        ("epoch.start", 2**62),
         ("epoch.first", []),
         ("epoch.seconds", None),
         ("epoch.learned.sums", [None]),

@@ -84,6 +84,9 @@ def decode(path: pathlib.Path) -> dict[str, Any]:
     for name, is_right in _CONTENT.items():
         if name not in content or not is_right(content[name]):
             damaged(path, f"{name!r} is missing or is none")
+    # One that begins later would train until it is reached.
+    if content["epoch"]["start"] > content["env_steps"]:
+        damaged(path, "its epoch begins after its transitions")
     if not isinstance(content.get("run", {}), dict):  # older ones have none
         damaged(path, "'run' is none")
     return content
