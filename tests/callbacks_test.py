@@ -42,8 +42,7 @@ class CallbacksTest(tf.test.TestCase):
         note = callbacks.LambdaCallback(
             on_epoch_end=lambda *_: self.states.append(state(agent))
         )
-        values = [{"episode_return": value} for value in returns]
-        with mock.patch.object(tfsac.SAC, "evaluate", side_effect=values):
+        with small_agent.validating(*returns):
             return fit(
                 agent,
                 4,

@@ -229,8 +229,7 @@ class FreshTest(parameterized.TestCase, tf.test.TestCase):
         see = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda *_: seen.append(agent.predict(rows))
         )
-        returns = [{"episode_return": value} for value in (2.0, 1.0)]
-        with mock.patch.object(agent, "evaluate", side_effect=returns):
+        with small_agent.validating(2, 1):
             fit(agent, epochs=2, callbacks=[see, stop], validation_episodes=1)
         self.assertNotAllClose(seen[0], seen[1], atol=1e-4)
         self.assertAllEqual(agent.predict(rows), seen[0])

@@ -348,7 +348,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         agent = small_agent.make(counting_env.ID, num_envs=2)
         clock = mock.patch("time.perf_counter", side_effect=[1, 3, 13, 14])
         with (
-            mock.patch.object(agent, "evaluate"),
+            small_agent.validating(0, 0),
             clock,
         ):
             logs = fit(agent, 5, epochs=2, validation_episodes=1).history
@@ -366,7 +366,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             on_epoch_end=lambda epoch, logs: ends.append(epoch),
             on_train_end=lambda logs: ends.append("train"),
         )
-        with mock.patch.object(agent, "evaluate") as evaluate:
+        with small_agent.validating() as evaluate:
             history = fit(
                 agent, 20, epochs=5, callbacks=[note], validation_episodes=9
             )

@@ -1,10 +1,14 @@
 """Agents that are made, trained and compiled in little time."""
 
+from unittest import mock
+
 import gymnasium
 import keras
 import numpy as np
 
 import tfsac
+from tfsac import trainer
+from tfsac.evaluation import Evaluation
 
 SMALL = {
     "hidden_units": (16,),
@@ -51,6 +55,12 @@ def fit(agent, steps_per_epoch=10, **kwargs):
     """Fits in silence and, unless told otherwise, without validation."""
     kwargs = {"validation_episodes": 0, "verbose": 0} | kwargs
     return agent.fit(steps_per_epoch=steps_per_epoch, **kwargs)
+
+
+def validating(*returns):
+    """Has each validation of `fit` find the next of these returns, unplayed."""
+    found = [Evaluation(np.array([float(r)]), np.ones(1, int)) for r in returns]
+    return mock.patch.object(trainer, "evaluate", side_effect=found)
 
 
 def transitions(agent, count, seed=0):
