@@ -83,7 +83,8 @@ asan-test: $(VENV)/dev  ## test the ops inside TensorFlow, under a sanitizer
 .PHONY: pytest
 pytest: $(VENV)/dev $(KERNELS)  ## test the library
 	@# By files, so that what a file makes for its tests is made once.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+	  --durations 20
 
 .PHONY: test-slow
 test-slow: $(VENV)/dev $(KERNELS)  ## run the learning tests, which take minutes

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 
 import pytest
 import tensorflow as tf
+import tools
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
@@ -54,9 +54,7 @@ class ProcessTest(tf.test.TestCase):
         self.assertRegex(whole, "^600 transitions, [0-9a-f]{64}$")
 
     def crash_points(self, *options):
-        compiler = shutil.which("g++")
-        if compiler is None:
-            self.skipTest("There is no g++.")
+        (compiler,) = tools.need("g++")
         library = self.folder / "faults.so"
         flags = ["-std=c++17", "-shared", "-fPIC", "-o", library]
         subprocess.run(

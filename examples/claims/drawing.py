@@ -51,7 +51,7 @@ def bars(
                 mean,
                 width,
                 yerr=half,
-                color=COLOURS.get(side, f"C{i}"),
+                color=COLOURS.get(side, f"C{3 + i}"),
                 label=None if x else side,
             )
             axis.plot(np.full(len(seeds), x + offset), seeds, "k.", ms=3)
