@@ -197,6 +197,21 @@ class BombTest(parameterized.TestCase, tf.test.TestCase):
         make_hollow(data)
         self.refused("load", path, "holds next to none")
 
+    def test_a_checkpoint_of_tensorflow(self):
+        """TensorFlow alone would end the process."""
+        path = self.folder / "saved"
+        tf.raw_ops.SaveV2(
+            prefix=str(path),
+            tensor_names=["x"],
+            shape_and_slices=[""],
+            tensors=[tf.zeros([3])],
+        )
+        index = self.folder / "saved.index"
+        # The end tells where blocks are, and how large.
+        begin, end = index.read_bytes()[:-48], index.read_bytes()[-8:]
+        index.write_bytes(begin + (b"\x00" + b"\xff" * 8 + b"\x01") * 4 + end)
+        self.refused("load", path, "a block of 144115188075855871 bytes at 0")
+
 
 if __name__ == "__main__":
     tf.test.main()

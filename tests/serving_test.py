@@ -26,6 +26,7 @@ from absl.testing import parameterized
 from gymnasium import spaces
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfsac.serving import (
@@ -412,6 +413,30 @@ class LoadingTest(parameterized.TestCase, serving_server.ServingTestCase):
         with self.assertRaisesRegex(ServingError, "WriteFile|PrintV2"):
             SavedModel(str(self.folder / "1"))
         self.assertFalse(canary.exists())
+
+    def test_variables_that_declare_more_than_there_is(self):
+        """TensorFlow alone would end the server."""
+        shutil.copytree(self.model / "1", self.folder / "1")
+        index = self.folder / "1" / "variables" / "variables.index"
+        begin, end = index.read_bytes()[:-48], index.read_bytes()[-8:]
+        index.write_bytes(begin + (b"\x00" + b"\xff" * 8 + b"\x01") * 4 + end)
+        with self.assertRaisesRegex(ServingError, "variables.index is damaged"):
+            SavedModel(str(self.folder / "1"))
+
+    def test_a_function_that_is_missing(self):
+        """TensorFlow's Python alone would look at its error for minutes."""
+        shutil.copytree(self.model / "1", self.folder / "1")
+        path = self.folder / "1" / "saved_model.pb"
+        data = path.read_bytes()
+        [name] = set(re.findall(rb"__inference__traced_restore_\d+", data))
+        # In the library alone.
+        model = saved_model_pb2.SavedModel.FromString(data)
+        for function in model.meta_graphs[0].graph_def.library.function:
+            if function.signature.name == name.decode():
+                function.signature.name = "another"
+        path.write_bytes(model.SerializeToString())
+        with self.assertRaisesRegex(ServingError, f"without .'{name.decode()}"):
+            SavedModel(str(self.folder / "1"))
 
     def test_a_trainable_model_only_acts(self):
         """Clients change no weights of it, and read and write no files."""

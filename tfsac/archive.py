@@ -7,6 +7,7 @@ no more than its size.
 import math
 import pathlib
 import stat
+import tokenize
 import zipfile
 from typing import IO
 
@@ -15,9 +16,19 @@ import numpy as np
 __all__ = ["DAMAGED", "Refused", "check_members", "read_arrays"]
 
 _CHUNK = 1 << 20
+_MAX_SIZE = 1 << 31  # of a dimension, also where another one is 0
 
 # What zipfile raises; OSError where a file says to read before its begin.
 DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError)
+# What NumPy raises of the Python that an array begins with.
+_UNPARSABLE = (
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 
 
 class Refused(Exception):
@@ -83,10 +94,14 @@ def _check_array(header: IO[bytes], member: zipfile.ZipInfo) -> None:
     """Refuses an array that declares more than is stored, or objects."""
     if np.lib.format.read_magic(header) != (1, 0):
         raise Refused(f"{member.filename!r} is of another version")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+    try:
+        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+    except _UNPARSABLE as error:
+        raise Refused(f"{member.filename!r} begins by {error}") from error
     if dtype.hasobject:
         raise Refused(f"{member.filename!r} holds no plain numbers")
-    if math.prod(shape) * dtype.itemsize > member.file_size:
+    is_shape = all(0 <= size < _MAX_SIZE for size in shape)
+    if not is_shape or math.prod(shape) * dtype.itemsize > member.file_size:
         raise Refused(
             f"{member.filename!r} declares more bytes than are stored"
         )

@@ -10,7 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsac import endpoints, files, keras_file, mlp, parity, step
+from tfsac import (
+    endpoints,
+    files,
+    keras_file,
+    mlp,
+    parity,
+    step,
+    tensor_bundle,
+)
 from tfsac.transition import Transition
 
 if TYPE_CHECKING:
@@ -88,6 +96,7 @@ def load(
     Raises:
         ValueError: If the file holds something else.
     """
+    tensor_bundle.check(path)
     reader = tf.train.load_checkpoint(os.fspath(path))
     shapes = reader.get_variable_to_shape_map()
     dtypes = reader.get_variable_to_dtype_map()

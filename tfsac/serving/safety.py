@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2, op_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-__all__ = ["unsafe_loading_ops", "unsafe_ops"]
+__all__ = ["missing_functions", "unsafe_loading_ops", "unsafe_ops"]
 
 # Ops with a state that they only read, that is a call's own, or is chance.
 _HARMLESS = frozenset(
@@ -79,6 +79,22 @@ def unsafe_loading_ops(model: meta_graph_pb2.MetaGraphDef) -> list[str]:
     initial = model.signature_def["__saved_model_init_op"].outputs.values()
     names += [info.name for info in initial]
     return sorted(_unsafe(model.graph_def, filter(None, names)) - _LOADING)
+
+
+def missing_functions(graph: graph_pb2.GraphDef) -> list[str]:
+    """The functions that a graph calls by name and has not.
+
+    Args:
+        graph: The model's.
+
+    Returns:
+        Their names, sorted; none if it is whole.
+    """
+    bodies = (function.node_def for function in graph.library.function)
+    nodes = itertools.chain(graph.node, *bodies)
+    called = {name for node in nodes for name in _functions_in(node) if name}
+    own = {function.signature.name for function in graph.library.function}
+    return sorted(called - own)
 
 
 def _unsafe(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> set[str]:

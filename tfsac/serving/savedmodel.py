@@ -21,6 +21,7 @@ from tensorflow.core.protobuf import (
 )
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tfsac import tensor_bundle
 from tfsac.serving import proto_tensors, safety
 from tfsac.serving.errors import ServingError
 
@@ -209,11 +210,24 @@ def _load(
     except message.DecodeError as error:
         raise ServingError(f"Cannot parse file {path}: {error}") from error
     for meta_graph in model.meta_graphs:
+        # TensorFlow's error would hold the whole graph, in which its Python
+        # then looks for names: for minutes.
+        if missing := safety.missing_functions(meta_graph.graph_def):
+            raise ServingError(
+                "Expected a model with the functions that it calls. Received: "
+                f"one without {missing}, in {folder}."
+            )
         if unsafe := safety.unsafe_loading_ops(meta_graph):
             raise ServingError(
                 "Expected a model that is loaded by setting its variables and "
                 f"tables. Received: one that runs {unsafe}, in {folder}."
             )
+    variables = pathlib.Path(folder) / "variables" / "variables"
+    if variables.with_suffix(".index").exists():
+        try:
+            tensor_bundle.check(variables)
+        except ValueError as error:
+            raise ServingError(str(error)) from error
     # It tells at each call, at the level of warnings, of newer ways to load.
     logger = tf.get_logger()
     level = logger.level
