@@ -124,8 +124,16 @@ $(VENV)/dev: $(VENV)/build setup.py
 $(KERNELS): $(KERNEL_SOURCES) setup.py | $(VENV)/build
 	$(BIN)/python setup.py build_ext --inplace
 
-$(CPP_TESTS): $(CPP_SOURCES)
-	@mkdir -p $(@D)
+# Each source once for each sanitizer, whatever tests link it.
+define SANITIZED
+build/cpp/$(1)/%.o: kernels/%.cc $(filter %.h,$(CPP_SOURCES)) Makefile
+	@mkdir -p $$(@D)
 	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror -pthread \
-	  -fsanitize=$(SANITIZE_$(notdir $(@D))) -fno-sanitize-recover=all \
-	  -o $@ kernels/$(@F).cc $(CORE_SOURCES)
+	  -fsanitize=$(SANITIZE_$(1)) -fno-sanitize-recover=all -c -o $$@ $$<
+
+build/cpp/$(1)/%_test: build/cpp/$(1)/%_test.o \
+  $(patsubst kernels/%.cc,build/cpp/$(1)/%.o,$(CORE_SOURCES))
+	$(CXX) -pthread -fsanitize=$(SANITIZE_$(1)) -o $$@ $$^
+endef
+$(foreach sanitizer,memory threads,$(eval $(call SANITIZED,$(sanitizer))))
+.SECONDARY:
