@@ -420,8 +420,10 @@ class GrpcTest(parameterized.TestCase, serving_server.ServingTestCase):
             predict = server.prediction.Predict
             with serving_server.Held() as held:
                 if is_queued:
+                    # On a busy machine one may be late before it begins.
                     predict.future(request, timeout=60)
-                    held.began.acquire()
+                    while not held.began.acquire(timeout=1):
+                        predict.future(request, timeout=60)
                 if protocol == "REST":
                     received, answer = server.post("m:predict", OK)
                     told = answer["error"]
