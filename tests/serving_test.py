@@ -34,6 +34,7 @@ from tfsac.serving import (
     json_document,
     json_tensors,
     models,
+    safety,
     server,
 )
 from tfsac.serving.errors import ServingError
@@ -437,6 +438,12 @@ class LoadingTest(parameterized.TestCase, serving_server.ServingTestCase):
         path.write_bytes(model.SerializeToString())
         with self.assertRaisesRegex(ServingError, f"without .'{name.decode()}"):
             SavedModel(str(self.folder / "1"))
+        # Unlike one of TensorFlow's ops, by its name.
+        graph = model.meta_graphs[0].graph_def
+        graph.Clear()
+        for called in ("Mul", "another"):
+            graph.node.add(op="Any").attr["f"].func.name = called
+        self.assertEqual(safety.missing_functions(graph), ["another"])
 
     def test_a_trainable_model_only_acts(self):
         """Clients change no weights of it, and read and write no files."""

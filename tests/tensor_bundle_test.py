@@ -3,6 +3,7 @@
 import pathlib
 import struct
 import tempfile
+import tracemalloc
 
 import numpy as np
 import tensorflow as tf
@@ -42,9 +43,13 @@ def footer(*handles):
     )
 
 
-def table(pairs, **options):
-    data, empty = block(pairs, **options), block([])
-    index = block([(b"z", handle(0, len(data) - 5))])
+def table(*blocks):
+    """Blocks, and the index that names them."""
+    data, handles = b"", []
+    for each in blocks:
+        handles.append(handle(len(data), len(each) - 5))
+        data += each
+    empty, index = block([]), block([(b"z", each) for each in handles])
     return (
         data
         + empty
@@ -85,7 +90,7 @@ class TensorBundleTest(parameterized.TestCase, tf.test.TestCase):
             (b"%d" % i, each.SerializeToString())
             for i, each in enumerate(entries)
         ]
-        self.index.write_bytes(table(pairs, **options))
+        self.index.write_bytes(table(block(pairs, **options)))
         data = bytes(data) if isinstance(data, int) else data
         self.prefix.with_name("x.data-00000-of-00001").write_bytes(data)
 
@@ -144,7 +149,37 @@ class TensorBundleTest(parameterized.TestCase, tf.test.TestCase):
         lie = entry(shape=(HUGE,), size=0)
         lie.slices.add().extent.add(start=0, length=1)
         self.write(lie)
+        self.refused("of more bytes")
+
+    def test_bytes_that_are_several_tensors(self):
+        self.write(entry(), entry(), data=48)
+        tensor_bundle.check(self.prefix)
+        self.write(entry(), entry(), data=40)
+        self.refused("of more bytes")
+
+    def test_blocks_within_each_other(self):
+        """Each byte is read once: a block cannot be named many times."""
+        data = block([(b"", b"\x08\x01")])
+        whole = handle(0, len(data) - 5)
+        index = block([(b"y", whole), (b"z", whole)])
+        end = footer(whole, handle(len(data), len(index) - 5))
+        self.index.write_bytes(data + index + end)
+        self.refused("within the one before")
+
+    def test_keys_that_grow(self):
+        """A few bytes each, and gigabytes together."""
+        self.write()
+        value = entry(shape=(), size=0).SerializeToString()
+        pieces = [varint(0) * 2 + varint(2) + b"\x08\x01"]
+        for i in range(100_000):
+            pieces += [varint(30 * i), varint(30), varint(len(value))]
+            pieces += [b"x" * 30, value]
+        pieces += [struct.pack("<II", 0, 1), bytes(5)]
+        self.index.write_bytes(table(b"".join(pieces)))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
         self.refused("of another size")
+        self.assertLess(tracemalloc.get_traced_memory()[1], 100e6)
 
     @parameterized.parameters(
         (varint(HUGE) + bytes(4),),

@@ -2,10 +2,12 @@
 
 TensorFlow takes the memory that `PREFIX.index` asks for, and where there is not
 as much it ends the process. What is here gives each size that it would believe
-bounds: those of the files. Formats: `tensorflow/core/lib/io/format.h` and
-`table_format.txt`, a table of LevelDB; `protobuf/tensor_bundle.proto`.
+bounds: those of the files, of which each byte counts once. Formats:
+`tensorflow/core/lib/io/format.h` and `table_format.txt`, a table of LevelDB;
+`protobuf/tensor_bundle.proto`.
 """
 
+import collections
 import math
 import os
 import pathlib
@@ -24,7 +26,7 @@ _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER = 48  # bytes: two handles, zeros, and the magic number
 _TRAILER = 5  # bytes after a block: how it is compressed, and its checksum
 _CHECKSUM = 4
-_MAX_INDEX = 64 << 20  # bytes; some 500,000 tensors
+_MAX_INDEX = 16 << 20  # bytes; some 200,000 tensors
 _MAX_RANK, _MAX_COUNT = 254, 2**60  # TensorFlow's own, or below
 _DAMAGE = (IndexError, TypeError, ValueError, struct.error, message.DecodeError)
 
@@ -50,58 +52,66 @@ def check(prefix: str | os.PathLike[str]) -> None:
             )
         table = file.read()
     try:
-        _check_tensors(str(prefix), list(_entries(table)))
+        _check_tensors(str(prefix), _entries(table))
     except _DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each key and value of a table, from all of its blocks."""
+def _entries(table: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length of each key of a table, and its value."""
     footer = table[-_FOOTER:]
     if len(footer) < _FOOTER or not footer.endswith(_MAGIC):
         raise ValueError("it does not end as a table does")
-    about, at = _block_at(footer, 0, table)
-    index, _ = _block_at(footer, at, table)
-    _pairs(about)
-    for _, handle in _pairs(index):
-        yield from _pairs(_block_at(handle, 0, table)[0])
+    _, _, at = _block_at(footer, 0, table)  # TensorFlow does not read it
+    index, _, _ = _block_at(footer, at, table)
+    end = 0
+    for _, handle in _entries_of(index):
+        block, begin, _ = _block_at(handle, 0, table)
+        if begin < end:
+            raise ValueError(f"a block at {begin}, within the one before")
+        end = begin + len(block)
+        yield from _entries_of(block)
 
 
-def _block_at(handle: bytes, at: int, table: bytes) -> tuple[bytes, int]:
-    """The block that a handle tells of, and where the handle ends."""
-    offset, at = _varint(handle, at)
+def _block_at(handle: bytes, at: int, table: bytes) -> tuple[bytes, int, int]:
+    """What a handle tells of: a block, and where; and where the handle ends."""
+    begin, at = _varint(handle, at)
     size, at = _varint(handle, at)
-    if offset + size + _TRAILER > len(table):
-        raise ValueError(f"a block of {size} bytes at {offset} of {len(table)}")
-    if table[offset + size]:
-        raise ValueError(f"the block at {offset} is compressed")
-    return table[offset : offset + size], at
+    if begin + size + _TRAILER > len(table):
+        raise ValueError(f"a block of {size} bytes at {begin} of {len(table)}")
+    if table[begin + size]:
+        raise ValueError(f"the block at {begin} is compressed")
+    return table[begin : begin + size], begin, at
 
 
-def _pairs(block: bytes) -> list[tuple[bytes, bytes]]:
-    """Keys, each of which begins as the one before, and values."""
+def _entries_of(block: bytes) -> list[tuple[int, bytes]]:
+    """The same of a block, of which each key begins as the one before.
+
+    Keys are not put together: from a few bytes each they may grow large.
+    """
     (count,) = struct.unpack("<I", block[-4:])
     end = len(block) - 4 * (1 + count)
     if end < 0:
         raise ValueError(f"{count} restarts in a block of {len(block)} bytes")
     restarts = struct.unpack(f"<{count}I", block[end:-4])
-    pairs, whole, key, at = [], {0}, b"", 0
+    entries: list[tuple[int, bytes]] = []
+    whole, length, at = {0}, 0, 0
     while at < end:
         begin = at
         shared, at = _varint(block, at)
         own, at = _varint(block, at)
         size, at = _varint(block, at)
-        if shared > len(key) or at + own + size > end:
+        if shared > length or at + own + size > end:
             raise ValueError(f"an entry at {begin} does not fit its block")
         if not shared:
             whole.add(begin)
-        key = key[:shared] + block[at : at + own]
-        pairs.append((key, block[at + own : at + own + size]))
+        length = shared + own
+        entries.append((length, block[at + own : at + own + size]))
         at += own + size
     # Where TensorFlow begins to read: nowhere else than has been read here.
     if not whole.issuperset(restarts):
         raise ValueError("a restart that is not at an entry")
-    return pairs
+    return entries
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -116,56 +126,56 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("an integer of more than 10 bytes")
 
 
-def _check_tensors(prefix: str, entries: list[tuple[bytes, bytes]]) -> None:
-    if not entries or entries[0][0]:
+def _check_tensors(prefix: str, entries: Iterator[tuple[int, bytes]]) -> None:
+    length, value = next(entries, (1, b""))
+    if length:
         raise ValueError("it does not begin with a header")
-    header = tensor_bundle_pb2.BundleHeaderProto.FromString(entries[0][1])
+    header = tensor_bundle_pb2.BundleHeaderProto.FromString(value)
     if header.endianness != header.LITTLE:
         raise ValueError("its numbers are big-endian")
-    tensors = [
-        (key, tensor_bundle_pb2.BundleEntryProto.FromString(value))
-        for key, value in entries[1:]
-    ]
-    shards = header.num_shards
-    paths = {
-        i: pathlib.Path(f"{prefix}.data-{i:05d}-of-{shards:05d}")
-        for i in {entry.shard_id for _, entry in tensors}
-    }
-    sizes = {}
-    for i, path in paths.items():
-        with files.opened(path) as (_, sizes[i]):
-            pass
-    for key, entry in tensors:
-        _check_tensor(key, entry, paths[entry.shard_id], sizes)
+    sizes: dict[pathlib.Path, int] = {}
+    stored: collections.Counter[pathlib.Path] = collections.Counter()
+    in_parts = 0  # whose parts are tensors of their own, and not less
+    for _, value in entries:
+        entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
+        path = pathlib.Path(
+            f"{prefix}.data-{entry.shard_id:05d}-of-{header.num_shards:05d}"
+        )
+        if path not in sizes:
+            with files.opened(path) as (_, sizes[path]):
+                pass
+        in_parts += _check_tensor(entry, path, sizes[path])
+        stored[path] += entry.size
+        if stored[path] > sizes[path] or in_parts > sum(sizes.values()):
+            raise ValueError(f"tensors of more bytes than {path} has")
 
 
 def _check_tensor(
-    key: bytes,
-    entry: tensor_bundle_pb2.BundleEntryProto,
-    path: pathlib.Path,
-    sizes: dict[int, int],
-) -> None:
+    entry: tensor_bundle_pb2.BundleEntryProto, path: pathlib.Path, size: int
+) -> int:
+    """Returns the bytes of a tensor that is stored elsewhere, in parts."""
     shape = [dim.size for dim in entry.shape.dim]
     count, dtype = math.prod(shape), tf.as_dtype(entry.dtype)
-    declared = f"{key!r} of shape {shape}, {dtype.name}, {entry.size} bytes"
+    declared = f"a tensor of shape {shape}, {dtype.name}, {entry.size} bytes"
     if (
         min(shape, default=0) < 0
         or len(shape) > _MAX_RANK
-        or math.prod(max(size, 1) for size in shape) > _MAX_COUNT
-        or not 0 <= entry.offset <= sizes[entry.shard_id] - entry.size
+        or math.prod(max(each, 1) for each in shape) > _MAX_COUNT
+        or not 0 <= entry.offset <= entry.offset + entry.size <= size
     ):
-        raise ValueError(f"a tensor {declared}, does not fit {path}")
+        raise ValueError(f"{declared}, does not fit {path}")
     if dtype in (tf.resource, tf.variant):
-        raise ValueError(f"neither numbers nor strings: {declared}")
+        raise ValueError(f"{declared}: neither numbers nor strings")
     width = 1 if dtype == tf.string else dtype.size
-    if entry.slices:  # its parts are tensors of their own
-        fits = count * width <= sum(sizes.values())
-    elif dtype == tf.string:
+    if entry.slices:
+        return count * width
+    if dtype == tf.string:
         fits = _are_strings(path, entry, count)
     else:
         fits = count * width == entry.size
     if not fits:
-        raise ValueError(f"a tensor {declared}, of another size in {path}")
+        raise ValueError(f"{declared}, of another size in {path}")
+    return 0
 
 
 def _are_strings(

@@ -88,13 +88,15 @@ def missing_functions(graph: graph_pb2.GraphDef) -> list[str]:
         graph: The model's.
 
     Returns:
-        Their names, sorted; none if it is whole.
+        Their names, sorted; none if it is whole. An op of TensorFlow may take
+        the place of a function.
     """
     bodies = (function.node_def for function in graph.library.function)
     nodes = itertools.chain(graph.node, *bodies)
     called = {name for node in nodes for name in _functions_in(node) if name}
     own = {function.signature.name for function in graph.library.function}
-    return sorted(called - own)
+    missing = called - own
+    return sorted(missing - {op.name for op in _definitions(missing)})
 
 
 def _unsafe(graph: graph_pb2.GraphDef, outputs: Iterable[str]) -> set[str]:
