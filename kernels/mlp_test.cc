@@ -287,6 +287,9 @@ void TestAgreesWithReferenceAtUsualSizes(const Simd& simd) {
   CheckAgainstReference(&wider, simd);
   Problem deep(Activation::kTanh, 1, 550, {3}, {70, 2}, 4);
   CheckAgainstReference(&deep, simd);
+  // Where one environment acts; columns beyond the widest tile are left over.
+  Problem row(Activation::kTanh, 2, 1, {300, 6}, {301, 70, 1}, 6);
+  CheckAgainstReference(&row, simd);
 }
 
 void TestSkipsRowsWithoutGradient(const Simd& simd) {

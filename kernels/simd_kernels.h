@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kLanes = TFSAC_LANES;
 constexpr int kVectors = TFSAC_VECTORS;  // at most, side by side in a tile
+constexpr int kRowVectors = 8;           // in a tile of one row
 
 typedef float Vector
     __attribute__((vector_size(4 * TFSAC_LANES), aligned(4), may_alias));
@@ -64,7 +65,7 @@ TFSAC_INLINE void Tile(const Product& p, int64_t i) {
   Vector sums[rows][vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       sums[r][v] = p.start == Start::kZero ? Vector{}
                    : p.start == Start::kBias
@@ -74,12 +75,12 @@ TFSAC_INLINE void Tile(const Product& p, int64_t i) {
   }
   for (int64_t k = 0; k < p.depth; ++k) {
     Vector row[vectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) row[v] = Load(b + v * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       const Vector factor = Fill(a[r * p.a_stride]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sums[r][v] += factor * row[v];
     }
     a += p.a_step;
@@ -88,7 +89,7 @@ TFSAC_INLINE void Tile(const Product& p, int64_t i) {
   const float* hidden = p.hidden + i * p.hidden_stride;
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       Store(Finished(p.finish, sums[r][v],
                      hidden + r * p.hidden_stride + v * kLanes),
@@ -126,6 +127,12 @@ Product Terms(const Product& product, int64_t k, int64_t depth) {
   if (k > 0) p.start = Start::kOutput;
   if (k + depth < product.depth) p.finish = Finish::kNone;
   return p;
+}
+
+// One row, as where a single environment acts: wide, so that as many sums run
+// at once as in a tile of several rows.
+__attribute__((noinline)) void WideRow(const Product& p) {
+  Tile<1, kRowVectors>(p, 0);
 }
 
 // A panel of any depth, block by block, so that all its tiles find B in the
@@ -217,12 +224,23 @@ void OneColumn(const Product& p) {
   }
 }
 
+// What is left of a product without its first columns.
+void Skip(int64_t columns, Product* p) {
+  p->columns -= columns;
+  p->b += columns;
+  p->c += columns;
+  p->bias += p->bias ? columns : 0;
+  p->hidden += p->hidden ? columns : 0;
+}
+
 void Multiply(const Product& product) {
   if (product.columns == 1 && product.b_stride == 1 && product.a_step == 1) {
     return OneColumn(product);
   }
   Product p = product;
-  int64_t vectors = product.columns / kLanes;
+  constexpr int64_t kWide = kRowVectors * kLanes;
+  for (; p.rows == 1 && p.columns >= kWide; Skip(kWide, &p)) WideRow(p);
+  int64_t vectors = p.columns / kLanes;
   while (p.columns > 0) {
     // Tiles of much the same width: 5 vectors are 3 and 2, not 4 and 1.
     const int64_t panels = (vectors + kVectors - 1) / kVectors;
@@ -246,12 +264,7 @@ void Multiply(const Product& product) {
 #endif
     }
     vectors -= width;
-    const int64_t columns = width * kLanes;
-    p.columns -= columns;
-    p.b += columns;
-    p.c += columns;
-    p.bias += p.bias ? columns : 0;
-    p.hidden += p.hidden ? columns : 0;
+    Skip(width * kLanes, &p);
   }
 }
 
